@@ -1,0 +1,37 @@
+"""Where a model comes from: built from scratch, a folder, or a Hugging Face id."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from agents.seq2seq import Seq2Seq
+from agents.tokenizer import train_tokenizer
+from data.negatives import critic_pairs
+from refiner_env.types import Problem, Task
+
+SCRATCH = "scratch:"
+
+
+def open_model(spec: str, task: Task[Any], train: Sequence[Problem], *, dropout: float = 0.1) -> Seq2Seq:
+    """The model that `spec` names.
+
+    Args:
+        spec: `scratch:tiny` or `scratch:small` (a T5 built here, its weights from torch's global seed and
+            its tokenizer trained on the training problems), a folder, or a Hugging Face id.
+        train: the training problems; only a tokenizer reads them.
+        dropout: of a model built here.
+
+    Raises:
+        UnknownNameError: no such size; CheckpointError: nothing there to load.
+    """
+    if not spec.startswith(SCRATCH):
+        return Seq2Seq.load(spec)
+    return Seq2Seq.build(spec.removeprefix(SCRATCH), train_tokenizer(task_texts(task, train)), dropout=dropout)
+
+
+def task_texts(task: Task[Any], train: Sequence[Problem]) -> list[str]:
+    """What a tokenizer for a task has to cover: problems, gold, hypotheses and feedback."""
+    pairs = critic_pairs(task, train, random.Random(0), no_hint_share=0.1)
+    return [text for p in pairs for text in (p.problem.text, p.problem.gold or "", p.hypothesis, p.feedback)]

@@ -1,0 +1,43 @@
+"""The one place where observations become model input, for generators and critics alike.
+
+    generator, first turn:   <problem>
+    generator, later turns:  <problem> <previous> <last hypothesis> <hint> <feedback>
+    critic:                  <problem> <previous> <hypothesis>
+
+REFINER's code writes the first two in three inconsistent ways with marks that its tokenizer does not
+know; here the marks are tokens, added to any tokenizer that lacks them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from refiner_env.types import Observations
+
+PREVIOUS, HINT = "<previous>", "<hint>"
+CONTROL_TOKENS = (PREVIOUS, HINT)
+
+
+def plain(text: str) -> str:
+    """Text without anything that could be read as a control token; white space becomes single spaces."""
+    for token in CONTROL_TOKENS:
+        text = text.replace(token, token.strip("<>"))
+    return " ".join(text.split())
+
+
+def generator_prompt(problem: str, hypothesis: str = "", feedback: str = "") -> str:
+    """The generator's input on one turn; the hypothesis and feedback are empty on the first."""
+    if not hypothesis and not feedback:
+        return plain(problem)
+    return f"{plain(problem)} {PREVIOUS} {plain(hypothesis)} {HINT} {plain(feedback)}"
+
+
+def generator_prompts(observations: Observations) -> list[str]:
+    """One prompt per observation."""
+    columns = (observations["problem"], observations["hypothesis"], observations["feedback"])
+    return [generator_prompt(*row) for row in zip(*columns, strict=True)]
+
+
+def critic_prompts(problems: Sequence[str], hypotheses: Sequence[str]) -> list[str]:
+    """The critic's input for each (problem, hypothesis)."""
+    return [f"{plain(x)} {PREVIOUS} {plain(z)}" for x, z in zip(problems, hypotheses, strict=True)]

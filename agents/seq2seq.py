@@ -1,0 +1,183 @@
+"""An encoder-decoder language model with its tokenizer: text in, text out, and a loss.
+
+Generator and critic are both one of these; what differs is the prompt. Every token that is generated
+or trained on is counted, because comparisons are made at equal tokens.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch.nn import functional as F
+from transformers import (
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    T5Config,
+    T5ForConditionalGeneration,
+)
+
+from agents.prompts import CONTROL_TOKENS
+from refiner_env.errors import CheckpointError, UnknownNameError
+
+SIZES = {
+    "tiny": {"d_model": 128, "d_ff": 256, "d_kv": 32, "num_heads": 4, "num_layers": 3},
+    "small": {"d_model": 256, "d_ff": 1024, "d_kv": 32, "num_heads": 8, "num_layers": 5},
+}
+"""T5 shapes built from scratch: about 1 M and 10 M parameters with a 2,000-piece vocabulary."""
+
+IGNORED = -100
+"""The label that cross-entropy leaves out: padding is never trained on."""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss with what it cost."""
+
+    mean: torch.Tensor
+    """Cross-entropy per target token, scalar with gradient."""
+    tokens: int
+    """Prompt and target tokens passed forward, padding not counted."""
+
+
+class Seq2Seq:
+    """A model, its tokenizer and its token counts.
+
+    Args:
+        model: any Hugging Face encoder-decoder.
+        tokenizer: its tokenizer; control tokens that it lacks are added to it and to the model.
+        max_prompt_tokens: longer prompts are cut at the end, and counted in `cut_prompts`.
+        max_new_tokens: the longest generation.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        max_prompt_tokens: int = 512,
+        max_new_tokens: int = 64,
+    ) -> None:
+        self.model, self.tokenizer = model, tokenizer
+        self.max_prompt_tokens, self.max_new_tokens = max_prompt_tokens, max_new_tokens
+        self.generated_tokens = self.cut_prompts = 0
+        # A piece may stand in the vocabulary with its leading space (our own tokenizers) or without (hub ones).
+        if any(self.tokenizer.unk_token_id in self._ids(token) for token in CONTROL_TOKENS):
+            tokenizer.add_tokens(list(CONTROL_TOKENS))
+            if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+                model.resize_token_embeddings(len(tokenizer))
+
+    @classmethod
+    def build(cls, size: str, tokenizer: PreTrainedTokenizerBase, *, dropout: float = 0.1) -> Seq2Seq:
+        """A T5 from scratch, randomly initialised from torch's global seed."""
+        if size not in SIZES:
+            raise UnknownNameError("model size", size, SIZES)
+        config = T5Config(
+            vocab_size=len(tokenizer),
+            dropout_rate=dropout,
+            pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            decoder_start_token_id=tokenizer.pad_token_id,
+            **SIZES[size],
+        )
+        return cls(T5ForConditionalGeneration(config).to(pick_device()), tokenizer)
+
+    @classmethod
+    def load(cls, name_or_path: str | Path) -> Seq2Seq:
+        """A model and tokenizer from a folder or a Hugging Face id.
+
+        Raises:
+            CheckpointError: nothing there, or not an encoder-decoder.
+        """
+        try:
+            model = AutoModelForSeq2SeqLM.from_pretrained(str(name_or_path))
+            tokenizer = AutoTokenizer.from_pretrained(str(name_or_path))
+        except (OSError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise CheckpointError(
+                f"Cannot load an encoder-decoder model from {str(name_or_path)!r}: {reason}"
+                " Give a folder written by refiner train, a Hugging Face id of a T5, or scratch:tiny."
+            ) from None
+        return cls(model.to(pick_device()), tokenizer)
+
+    def save(self, folder: str | Path) -> None:
+        """Write model (safetensors) and tokenizer so that `from_pretrained` reads them."""
+        self.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+    def clone(self) -> Seq2Seq:
+        """An independent copy with fresh counts."""
+        lengths = {"max_prompt_tokens": self.max_prompt_tokens, "max_new_tokens": self.max_new_tokens}
+        return Seq2Seq(copy.deepcopy(self.model), self.tokenizer, **lengths)
+
+    def generate(self, prompts: Sequence[str], *, top_p: float | None = None, batch_size: int = 256) -> list[str]:
+        """One completion per prompt, in order, with dropout off.
+
+        Args:
+            top_p: nucleus sampling with this mass; None decodes greedily.
+            batch_size: prompts per forward pass, grouped by length.
+        """
+        order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+        texts = [""] * len(prompts)
+        with self.evaluating(), torch.inference_mode():
+            for start in range(0, len(order), batch_size):
+                places = order[start : start + batch_size]
+                batch = self.encode([prompts[i] for i in places])
+                sampling = {"do_sample": True, "top_p": top_p, "top_k": 0} if top_p else {"do_sample": False}
+                output = self.model.generate(**batch, **sampling, num_beams=1, max_new_tokens=self.max_new_tokens)
+                self.generated_tokens += int((output[:, 1:] != self.tokenizer.pad_token_id).sum())
+                decoded = self.tokenizer.batch_decode(output, skip_special_tokens=True)
+                for place, text in zip(places, decoded, strict=True):
+                    texts[place] = text
+        return texts
+
+    def loss(self, prompts: Sequence[str], targets: Sequence[str]) -> Loss:
+        """Cross-entropy of the targets given the prompts, averaged over target tokens."""
+        batch = self.encode(prompts)
+        labels = self._tokenize(targets, self.max_new_tokens)["input_ids"].to(self.model.device)
+        labels[labels == self.tokenizer.pad_token_id] = IGNORED
+        logits = self.model(**batch, labels=labels).logits
+        mean = F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED)
+        tokens = int(batch["attention_mask"].sum()) + int((labels != IGNORED).sum())
+        return Loss(mean, tokens)
+
+    def encode(self, prompts: Sequence[str]) -> dict[str, torch.Tensor]:
+        """`input_ids` and `attention_mask`, each (len(prompts), longest prompt), on the model's device."""
+        batch = self._tokenize(prompts, self.max_prompt_tokens)
+        if batch["input_ids"].shape[1] == self.max_prompt_tokens:
+            self.cut_prompts += int(batch["attention_mask"].all(dim=1).sum())
+        return {key: batch[key].to(self.model.device) for key in ("input_ids", "attention_mask")}
+
+    def _tokenize(self, texts: Sequence[str], max_length: int) -> dict[str, torch.Tensor]:
+        batch = self.tokenizer(list(texts), padding=True, truncation=True, max_length=max_length, return_tensors="pt")
+        return dict(batch)
+
+    def _ids(self, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
+
+    @contextlib.contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Dropout off inside, the previous mode restored after."""
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            yield
+        finally:
+            self.model.train(was_training)
+
+
+def pick_device() -> torch.device:
+    """The GPU where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def parameter_count(lm: Seq2Seq) -> int:
+    """Number of trainable parameters."""
+    return sum(p.numel() for p in lm.model.parameters())

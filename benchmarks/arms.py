@@ -1,0 +1,247 @@
+"""The arms: how each contender of a comparison is trained, and how each is evaluated."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from agents.critic import LearnedCritic
+from agents.generator import Generator, Retrier
+from agents.models import open_model
+from agents.scripted import ScriptedEditor
+from agents.seq2seq import Seq2Seq
+from baselines.ppo import train_ppo
+from baselines.supervised import train_supervised_plus
+from benchmarks.presets import CompareOptions
+from data import Splits
+from data.negatives import critic_pairs
+from refiner_env.types import Agent, Episode, Task
+from trainers.critic import train_critic
+from trainers.evaluation import TurnFigures, critic_figures, turn_figures
+from trainers.learning import Spent
+from trainers.progress import Progress, Update
+from trainers.refiner import train_refiner
+from trainers.rollout import play
+from trainers.warm_start import first_accuracy, warm_start, warm_start_share
+
+Trained = tuple[Seq2Seq, Spent, dict[str, Any]]
+"""A model, what it spent beyond the weights that it started from, and figures for the report."""
+
+
+def seed_everything(seed: int, name: str) -> None:
+    """Seed torch for one piece of work, so that a resumed run continues as the uninterrupted one would."""
+    torch.manual_seed(int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:6]))
+
+
+@dataclass
+class Training:
+    """Trains the models of one seed, each once; finished ones are read back from their folders."""
+
+    options: CompareOptions
+    task: Task[Any]
+    splits: Splits
+    seed: int
+    folder: Path
+    progress: Progress
+
+    def run(self) -> dict[str, Trained]:
+        """Every model of the comparison by stage name."""
+        o, task, seed, train, dev = self.options, self.task, self.seed, self.splits.train, self.splits.dev
+
+        def warm(update: Update) -> Trained:
+            lm = open_model(o.generator_model, task, train, dropout=o.dropout)
+            return lm, warm_start(lm, task, train, dev, o.warm_start, seed=seed, update=update), {}
+
+        def critic(update: Update) -> Trained:
+            lm = open_model(o.critic_model, task, train, dropout=o.dropout)
+            spent = train_critic(lm, task, train, dev, o.critic, seed=seed, update=update)
+            held_out = random.Random(f"test {seed}")
+            judged = critic_pairs(task, self.splits.test, held_out, no_hint_share=o.critic.no_hint_share)
+            return lm, spent, asdict(critic_figures(task, LearnedCritic(lm, task), judged))
+
+        def refiner(update: Update) -> Trained:
+            lm = models["warm_start"][0].clone()
+            seen = warm_start_share(len(train), o.warm_start.share, seed)
+            spent = train_refiner(lm, task, train, dev, o.refiner, seed=seed, update=update, seen=seen)
+            return lm, spent, {}
+
+        def plus(update: Update) -> Trained:
+            lm = models["warm_start"][0].clone()
+            budget = models["refiner"][1].tokens
+            spent = train_supervised_plus(
+                lm,
+                task,
+                train,
+                dev,
+                token_budget=budget,
+                batch_size=o.refiner.batch_size,
+                learning_rate=o.refiner.learning_rate,
+                seed=seed,
+                update=update,
+            )
+            return lm, spent, {"budget": budget}
+
+        def ppo(update: Update) -> Trained:
+            lm = models["warm_start"][0].clone()
+            budget = models["refiner"][1].tokens
+            spent, records = train_ppo(
+                lm,
+                task,
+                train,
+                o.ppo,
+                token_budget=budget,
+                seed=seed,
+                update=update,
+                score=lambda: first_accuracy(lm, task, dev),
+            )
+            tenth = max(1, len(records) // 10)
+            first, last = ([r["reward"] for r in part] for part in (records[:tenth], records[-tenth:]))
+            rewards = {"first_reward": sum(first) / len(first), "last_reward": sum(last) / len(last)}
+            return lm, spent, {"budget": budget, "reward": o.ppo.reward, **rewards}
+
+        models: dict[str, Trained] = {}
+        stages = {"warm_start": warm, "critic": critic, "refiner": refiner, "supervised_plus": plus, "ppo": ppo}
+        for name, train_one in stages.items():
+            models[name] = self._stage(name, train_one)
+        return models
+
+    def _stage(self, name: str, train_one: Callable[[Update], Trained]) -> Trained:
+        folder = self.folder / name
+        done = folder / "spent.json"
+        if done.exists():
+            record = json.loads(done.read_text())
+            return Seq2Seq.load(folder), Spent(**record["spent"]), record["figures"]
+        shutil.rmtree(folder, ignore_errors=True)
+        seed_everything(self.seed, name)
+        with self.progress.to(folder / "metrics.jsonl").stage(f"seed {self.seed} {name}") as update:
+            lm, spent, figures = train_one(update)
+        lm.save(folder)
+        done.write_text(json.dumps({"spent": asdict(spent), "figures": figures}, indent=2))
+        return lm, spent, figures
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of results.jsonl."""
+
+    task: str
+    arm: str
+    critic: str
+    """Who writes feedback: none, learned or oracle."""
+    stop: str
+    """Who ends an episode: critic, gold (the oracle's stop) or never."""
+    turns: int
+    seed: int
+    n: int
+    ir_exact: float
+    ir_equivalent: float
+    answer_acc: float
+    fixed: int
+    broken: int
+    mean_turns: float
+    unparsable: float
+    train_steps: int
+    train_tokens: int
+    """Generator tokens passed forward and backward, the warm start's included."""
+    rollout_tokens: int
+    """Tokens that the generator wrote in training."""
+    wall_s: float
+    """Training time, the warm start's included."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One way of using a trained model on the test problems."""
+
+    arm: str
+    critic: str
+    stop: str
+    turns: int
+    trained_as: tuple[str, ...]
+    """The stages whose training it rests on."""
+    play: Callable[[], list[Episode]]
+
+
+def evaluations(
+    options: CompareOptions, task: Task[Any], splits: Splits, seed: int, models: dict[str, Trained]
+) -> Iterator[Evaluation]:
+    """Every arm with every critic, in the order of the table."""
+    test, turns = splits.test, options.turns
+    learned = LearnedCritic(models["critic"][0], task)
+    critics: dict[str, Any] = {"none": "none", "learned": learned, "oracle": "oracle"}
+    refiner = models["refiner"][0]
+
+    def acting(arm: str, agent: Callable[[], Agent], critic: str, stop: str, t: int, *stages: str) -> Evaluation:
+        def run() -> list[Episode]:
+            seed_everything(seed, f"{arm} {critic}")
+            return play(agent(), task, test, critic=critics[critic], turns=t, stop=stop)
+
+        return Evaluation(arm, critic, stop, t, stages, run)
+
+    def editor() -> Agent:
+        """Starts from REFINER's own first hypotheses, so that only the editing differs."""
+        first = play(Generator(refiner), task, test, critic="none", turns=1, stop="never")
+        hypotheses = {e.problem.text: e.turns[0].hypothesis for e in first}
+        return ScriptedEditor(random.Random(f"scripted {seed}"), hypotheses)
+
+    single = {
+        "supervised": ("warm_start",),
+        "supervised+": ("warm_start", "supervised_plus"),
+        "ppo": ("warm_start", "ppo"),
+    }
+    for arm, stages in single.items():
+        lm = models[stages[-1]][0]
+        yield acting(arm, lambda lm=lm: Generator(lm), "none", "never", 1, *stages)  # type: ignore[misc]
+    trained = ("warm_start", "refiner")
+    yield acting("refiner", lambda: Generator(refiner), "none", "never", 1, *trained)
+    for critic, stop in (("learned", "critic"), ("oracle", "gold")):
+        yield acting("refiner", lambda: Generator(refiner), critic, stop, turns, *trained)
+        yield acting("scripted", editor, critic, stop, turns, *trained)
+    retries = acting("retries", lambda: Retrier(refiner, options.retry_top_p), "none", "never", turns, *trained)
+    yield replace(retries, play=lambda: [majority(task, e) for e in retries.play()])
+    yield acting("retries", lambda: Retrier(refiner, options.retry_top_p), "none", "gold", turns, *trained)
+
+
+def majority(task: Task[Any], episode: Episode) -> Episode:
+    """The episode in which turn t stands by the most frequent hypothesis of turns 1..t (ties: the earliest)."""
+    counts: Counter[str] = Counter()
+    standing = []
+    by_text = {t.hypothesis: t for t in episode.turns}
+    for turn in episode.turns:
+        counts[turn.hypothesis] += 1
+        standing.append(by_text[counts.most_common(1)[0][0]])
+    return Episode(episode.problem, tuple(standing))
+
+
+def rows_of(
+    evaluation: Evaluation, options: CompareOptions, task: Task[Any], seed: int, models: dict[str, Trained]
+) -> tuple[list[Row], list[Episode]]:
+    """One row per turn, with the episodes that they come from."""
+    episodes = evaluation.play()
+    spent = sum((models[s][1] for s in evaluation.trained_as), Spent())
+    figures: list[TurnFigures] = [turn_figures(task, episodes, t) for t in range(1, evaluation.turns + 1)]
+    rows = [
+        Row(
+            task=options.task,
+            arm=evaluation.arm,
+            critic=evaluation.critic,
+            stop=evaluation.stop,
+            seed=seed,
+            train_steps=spent.steps,
+            train_tokens=spent.tokens,
+            rollout_tokens=spent.rollout_tokens,
+            wall_s=round(spent.wall_s, 1),
+            **asdict(f),
+        )
+        for f in figures
+    ]
+    return rows, episodes

@@ -1,0 +1,177 @@
+"""`refiner compare`: train every arm on the same problems, splits, seeds and budget; print one table.
+
+The output folder holds run.json (options, hashes, versions), results.jsonl (one row per arm, critic, stop,
+turn and seed), report.md, accuracy.png, and per seed the trained models with their metrics and episodes.
+Interrupted, it keeps what is finished; `--resume` goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib.metadata
+import json
+import platform
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from benchmarks.presets import PRESETS, CompareOptions, preset
+from refiner_env.errors import OptionError, RefinerError
+from refiner_env.options import add_options, read_options, to_dict
+
+PACKAGES = ("torch", "transformers", "trl", "gymnasium", "peft", "datasets", "sentencepiece", "numpy")
+
+
+def main(argv: Sequence[str]) -> int:
+    """The command."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--preset", default="quick")
+    name = first.parse_known_args(argv)[0].preset
+    defaults = preset(name)
+    parser = argparse.ArgumentParser(
+        prog="refiner compare",
+        allow_abbrev=False,
+        description="Train supervised, PPO and REFINER from one warm start and compare them on held-out problems. "
+        f"The defaults shown are those of the preset {name!r}.",
+    )
+    parser.add_argument("--preset", default="quick", help=f"{' or '.join(PRESETS)} (default: quick)")
+    parser.add_argument("--out", type=Path, default=None, help="output folder (default: runs/PRESET)")
+    parser.add_argument("--resume", action="store_true", help="go on with an interrupted run in the folder")
+    parser.add_argument("--overwrite", action="store_true", help="delete what is in the folder first")
+    add_options(parser, defaults)
+    args = parser.parse_args(argv)
+    options = read_options(defaults, vars(args))
+    folder = args.out or Path("runs") / name
+    compare(options, folder, Console(), name, resume=args.resume, overwrite=args.overwrite)
+    return 0
+
+
+def compare(
+    options: CompareOptions,
+    folder: Path,
+    console: Console,
+    preset_name: str = "custom",
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> list[dict[str, Any]]:
+    """Run or resume a comparison.
+
+    Returns:
+        The rows of results.jsonl.
+
+    Raises:
+        RefinerError: the folder is in use or belongs to another run, or the options do not fit.
+    """
+    from data import content_hash, load_splits
+    from refiner_env.rewards import resolve_reward
+    from refiner_env.tasks import TASKS
+
+    task = TASKS.resolve(options.task)()
+    resolve_reward(options.ppo.reward)
+    if options.refiner.source == "unseen" and options.warm_start.share >= 1.0:
+        raise OptionError("--refiner.source unseen needs --warm-start.share below 1: it is 1.0.")
+    splits = load_splits(options.data)
+    header = {
+        "preset": preset_name,
+        "options": to_dict(options),
+        "options_hash": _hash(to_dict(options)),
+        "data_hash": content_hash(splits),
+        "data_sizes": {name: len(part) for name, part in splits.parts.items()},
+        "commit": _commit(),
+        "versions": {p: importlib.metadata.version(p) for p in PACKAGES} | {"python": platform.python_version()},
+    }
+    _claim(folder, header, resume=resume, overwrite=overwrite)
+    results = folder / "results.jsonl"
+    try:
+        _run(options, task, splits, folder, console)
+    except KeyboardInterrupt:
+        console.print(f"\nInterrupted. Finished parts are in {folder}; the same command with --resume goes on.")
+        raise
+    finally:
+        rows = read_rows(results)
+        if rows:
+            from benchmarks.report import write_report
+
+            write_report(folder, rows, console)
+    return rows
+
+
+def _run(options: CompareOptions, task: Any, splits: Any, folder: Path, console: Console) -> None:
+    from benchmarks.arms import Training, evaluations, rows_of
+    from trainers.progress import Progress
+
+    results = folder / "results.jsonl"
+    progress = Progress(console)
+    for seed in options.seeds:
+        seed_folder = folder / f"seed-{seed}"
+        models = Training(options, task, splits, seed, seed_folder, progress).run()
+        done = {(r["arm"], r["critic"], r["stop"]) for r in read_rows(results) if r["seed"] == seed}
+        todo = list(evaluations(options, task, splits, seed, models))
+        with progress.stage(f"seed {seed} evaluation") as update:
+            for i, evaluation in enumerate(todo):
+                if (evaluation.arm, evaluation.critic, evaluation.stop) not in done:
+                    rows, episodes = rows_of(evaluation, options, task, seed, models)
+                    name = f"episodes-{evaluation.arm}-{evaluation.critic}-{evaluation.stop}.jsonl"
+                    _write_episodes(seed_folder / name, episodes)
+                    with results.open("a", encoding="utf-8") as file:
+                        file.write("".join(json.dumps(asdict(row)) + "\n" for row in rows))
+                update((i + 1) / len(todo), arm=evaluation.arm, critic=evaluation.critic)
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a results file; none where there is no file."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def _write_episodes(path: Path, episodes: Sequence[Any]) -> None:
+    """One episode per line: problem, gold, and each turn's hypothesis, feedback and scores."""
+    with path.open("w", encoding="utf-8") as file:
+        for e in episodes:
+            turns = [{"hypothesis": t.hypothesis, "feedback": t.feedback.text, **asdict(t.scores)} for t in e.turns]
+            record = {"uid": e.problem.uid, "text": e.problem.text, "gold": e.problem.gold, "turns": turns}
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+
+def _claim(folder: Path, header: dict[str, Any], *, resume: bool, overwrite: bool) -> None:
+    """Make the folder ours, or say why not."""
+    marker = folder / "run.json"
+    if folder.exists() and not folder.is_dir():
+        raise RefinerError(f"--out {folder} is a file: give a folder.")
+    if overwrite and marker.exists():
+        shutil.rmtree(folder)
+    if resume and marker.exists():
+        before = json.loads(marker.read_text())
+        for key in ("options_hash", "data_hash"):
+            if before[key] != header[key]:
+                what = key.partition("_")[0]
+                raise RefinerError(f"{folder} was run with other {what}: resume it as it was, or choose another --out.")
+        return
+    if folder.exists() and any(folder.iterdir()):
+        advice = "--resume to go on, --overwrite to delete it" if marker.exists() else "it is not a run of ours"
+        raise RefinerError(f"The folder {folder} is not empty: {advice}, or choose another --out.")
+    folder.mkdir(parents=True, exist_ok=True)
+    marker.write_text(json.dumps(header, indent=2) + "\n")
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _commit() -> str:
+    """The checkout's commit, with `+changes` where files differ from it; `unknown` outside a checkout."""
+    here = Path(__file__).parent
+
+    def git(*args: str) -> str:
+        return subprocess.run(["git", *args], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"

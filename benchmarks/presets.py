@@ -1,0 +1,53 @@
+"""What `refiner compare` runs: its options, and the presets that set them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from baselines.ppo import PPOOptions
+from data import DataOptions
+from refiner_env.errors import UnknownNameError
+from refiner_env.options import option, section
+from trainers.critic import CriticOptions
+from trainers.refiner import RefinerOptions
+from trainers.warm_start import WarmStartOptions
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """A comparison of arms on the same problems, splits, seeds and budget."""
+
+    task: str = option("MathWordProblem", "the task")
+    seeds: tuple[int, ...] = option((0,), "seeds of training; one run of all arms each", low=0)
+    turns: int = option(3, "turns at evaluation", low=1, high=16)
+    generator_model: str = option("scratch:tiny", "scratch:tiny, scratch:small, a folder or a Hugging Face id")
+    critic_model: str = option("scratch:tiny", "the same for the learned critic")
+    dropout: float = option(0.1, "dropout of models built from scratch", low=0.0, high=0.9)
+    retry_top_p: float = option(0.9, "nucleus mass of the retries control", low=0.01, high=1.0)
+    data: DataOptions = section(DataOptions, "problems")
+    warm_start: WarmStartOptions = section(WarmStartOptions, "supervised warm start")
+    critic: CriticOptions = section(CriticOptions, "learned critic")
+    refiner: RefinerOptions = section(RefinerOptions, "REFINER training")
+    ppo: PPOOptions = section(PPOOptions, "TRL PPO")
+
+
+PRESETS = {
+    "quick": CompareOptions(),
+    "svamp": CompareOptions(
+        data=DataOptions(source="svamp"),
+        warm_start=WarmStartOptions(steps=600),
+        critic=CriticOptions(steps=2_000),
+        refiner=RefinerOptions(steps=1_000),
+    ),
+}
+
+
+def preset(name: str) -> CompareOptions:
+    """The options of a preset.
+
+    Raises:
+        UnknownNameError: no such preset; the message offers the closest.
+    """
+    if name not in PRESETS:
+        raise UnknownNameError("preset", name, PRESETS)
+    return PRESETS[name]

@@ -1,0 +1,176 @@
+"""What a person reads of a comparison: a table on the terminal, report.md and a plot."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.statistics import Interval, interval
+
+Row = dict[str, Any]
+Key = tuple[str, str, str]
+"""(arm, critic, stop)."""
+
+_STOPS = {"never": "", "critic": "", "gold": " (stops by gold)"}
+HEADINGS = ("arm", "feedback", "T", "equivalent % [95%]", "answer %", "fixed", "broken", "train tokens", "train s")
+
+
+def by_arm(rows: Sequence[Row]) -> dict[Key, dict[int, list[Row]]]:
+    """Rows by (arm, critic, stop) and turn, in the order in which they were written."""
+    arms: dict[Key, dict[int, list[Row]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        arms[row["arm"], row["critic"], row["stop"]][row["turns"]].append(row)
+    return arms
+
+
+def table_rows(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+    """One line per arm and turn, as text."""
+    lines: list[tuple[str, ...]] = []
+    for (arm, critic, stop), turns in by_arm(rows).items():
+        for turn, seeds in turns.items():
+            share = _equivalent(seeds)
+            name = f"{arm}, majority" if (arm, stop) == ("retries", "never") else arm
+            lines.append(
+                (
+                    name,
+                    critic + _STOPS[stop],
+                    str(turn),
+                    f"{100 * share.mean:.1f} [{100 * share.low:.1f}, {100 * share.high:.1f}]",
+                    f"{100 * _mean(seeds, 'answer_acc'):.1f}",
+                    f"{_mean(seeds, 'fixed'):.0f}",
+                    f"{_mean(seeds, 'broken'):.0f}",
+                    f"{_mean(seeds, 'train_tokens') / 1e6:.2f} M",
+                    f"{_mean(seeds, 'wall_s'):.0f}",
+                )
+            )
+    return lines
+
+
+def findings(folder: Path, rows: Sequence[Row]) -> list[str]:
+    """What else a reader asks for: the critic's quality, the oracle's gain, PPO's reward, the token match."""
+    arms = by_arm(rows)
+    lines = []
+    stages = _stage_records(folder)
+    if critics := stages["critic"]:
+        exact, ap, ar, rp, rr = (
+            f"{100 * _mean(critics, key):.1f}%"
+            for key in ("exact", "accept_precision", "accept_recall", "reject_precision", "reject_recall")
+        )
+        lines.append(
+            f"Learned critic on perturbed and right test hypotheses: feedback exactly right {exact}; "
+            f"accepting: precision {ap}, recall {ar}; rejecting: precision {rp}, recall {rr}."
+        )
+    for arm, critic, stop in (
+        ("refiner", "oracle", "gold"),
+        ("scripted", "oracle", "gold"),
+        ("refiner", "learned", "critic"),
+    ):
+        if turns := arms.get((arm, critic, stop)):
+            last = max(turns)
+            first_share, last_share = _equivalent(turns[1]).mean, _equivalent(turns[last]).mean
+            lines.append(
+                f"{arm} with the {critic} critic, T=1 to T={last}: {100 * first_share:.1f}% to {100 * last_share:.1f}% "
+                f"({100 * (last_share - first_share):+.1f} points; fixed {_mean(turns[last], 'fixed'):.0f}, "
+                f"broken {_mean(turns[last], 'broken'):.0f} of {turns[last][0]['n']})."
+            )
+    if ppo := stages["ppo"]:
+        lines.append(
+            f"PPO's mean reward ({ppo[0]['reward']}) over its rollouts: first tenth {_mean(ppo, 'first_reward'):.3f}, "
+            f"last tenth {_mean(ppo, 'last_reward'):.3f}."
+        )
+    for name, label in (("supervised_plus", "supervised+"), ("ppo", "PPO (policy alone)")):
+        if records := stages[name]:
+            ratio = sum(r["tokens"] / r["budget"] for r in records) / len(records)
+            lines.append(f"Training tokens of {label} after the warm start, over REFINER's: {ratio:.3f}.")
+    return lines
+
+
+def write_report(folder: Path, rows: Sequence[Row], console: Console) -> None:
+    """Print the table; write report.md and accuracy.png."""
+    header = json.loads((folder / "run.json").read_text())
+    lines, notes = table_rows(rows), findings(folder, rows)
+    seeds = sorted({row["seed"] for row in rows})
+    over = _equivalent([r for r in rows if r["turns"] == 1][:1]).over if len(seeds) == 1 else "seeds"
+    title = f"{rows[0]['task']}, {header['data_sizes']['test']} test problems, seeds {seeds}; intervals over {over}"
+    table = Table(*HEADINGS, title=title)
+    for line in lines:
+        table.add_row(*line)
+    console.print(table)
+    for note in notes:
+        console.print(f"- {note}", highlight=False, soft_wrap=True)
+    (folder / "report.md").write_text(_markdown(header, title, lines, notes), encoding="utf-8")
+    plot(folder / "accuracy.png", rows, title)
+    console.print(f"\nWritten to {folder}: results.jsonl, report.md, accuracy.png, run.json", highlight=False)
+
+
+def plot(path: Path, rows: Sequence[Row], title: str) -> None:
+    """Accuracy per turn, one line per arm with a critic and one point per arm without."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for i, ((arm, critic, stop), turns) in enumerate(by_arm(rows).items()):
+        shares = [_equivalent(seeds) for seeds in turns.values()]
+        errors = [[100 * (s.mean - s.low) for s in shares], [100 * (s.high - s.mean) for s in shares]]
+        label = f"{arm}, {critic}{_STOPS[stop]}" if len(turns) > 1 else arm
+        places = [t + 0.025 * (i - 4) for t in turns]
+        style = "--" if arm in ("scripted", "retries") else "-"
+        axes.errorbar(places, [100 * s.mean for s in shares], yerr=errors, label=label, marker="o", ls=style, capsize=2)
+    axes.set(xlabel="turns", ylabel="programs equivalent to gold, %", title=title.replace(";", "\n"))
+    axes.set_xticks(sorted({r["turns"] for r in rows}))
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    figure.savefig(path, dpi=120)
+
+
+def _markdown(header: dict[str, Any], title: str, lines: Sequence[tuple[str, ...]], notes: Sequence[str]) -> str:
+    def row(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(cells) + " |"
+
+    versions = ", ".join(f"{name} {version}" for name, version in header["versions"].items())
+    return "\n".join(
+        [
+            f"# {title}",
+            "",
+            row(HEADINGS),
+            row(["---"] * len(HEADINGS)),
+            *map(row, lines),
+            "",
+            *(f"- {note}" for note in notes),
+            "",
+            "`fixed` and `broken` count problems against the same arm's first hypothesis. Accuracy is the share of",
+            "programs equivalent to gold. `stops by gold` needs gold at inference and is an upper bound.",
+            "",
+            "![Accuracy per turn](accuracy.png)",
+            "",
+            f"Preset {header['preset']}, options {header['options_hash']}, data {header['data_hash']}, "
+            f"commit {header['commit']}; {versions}.",
+            "",
+        ]
+    )
+
+
+def _stage_records(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """Figures and costs that the stages left, by stage, one per seed."""
+    records: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for path in sorted(folder.glob("seed-*/*/spent.json")):
+        record = json.loads(path.read_text())
+        records[path.parent.name].append({**record["spent"], **record["figures"]})
+    return records
+
+
+def _equivalent(seeds: Sequence[Row]) -> Interval:
+    return interval([row["ir_equivalent"] for row in seeds], seeds[0]["n"])
+
+
+def _mean(records: Sequence[dict[str, Any]], key: str) -> float:
+    return sum(float(r[key]) for r in records) / len(records)

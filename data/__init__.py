@@ -1,0 +1,30 @@
+"""Corpora as problems in three splits that share no text, with an audit of how they were read.
+
+    splits = load_splits(DataOptions(source="svamp"))  # from $REFINER_DATA/svamp
+    splits.train[0].text, splits.audit.repairs, content_hash(splits)
+
+Neither torch nor `datasets` is imported before something is saved or loaded.
+"""
+
+from data.corpus import Audit, Corpus, Splits, carve_dev, check_disjoint, content_hash, text_key
+from data.sources import SOURCES, DataOptions, limited, load_splits
+from data.storage import load_saved, save_splits
+from data.svamp import prefix_to_program, read_svamp_csv
+
+__all__ = [
+    "SOURCES",
+    "Audit",
+    "Corpus",
+    "DataOptions",
+    "Splits",
+    "carve_dev",
+    "check_disjoint",
+    "content_hash",
+    "limited",
+    "load_saved",
+    "load_splits",
+    "prefix_to_program",
+    "read_svamp_csv",
+    "save_splits",
+    "text_key",
+]

@@ -1,0 +1,123 @@
+"""Corpora and splits: what was read, what was done to it, and that no text stands in two splits."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from refiner_env.errors import DataError
+from refiner_env.types import Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """What became of the rows of a source; `rows == kept + skipped`. Audits of several files add up."""
+
+    rows: int = 0
+    """Rows read, or problems drawn from a generator."""
+    kept: int = 0
+    """Rows that became problems."""
+    skipped: int = 0
+    """Rows that did not: malformed, dropped for their answer, or a text that was there already."""
+    disagreements: int = 0
+    """Rows whose gold does not give the stated answer, kept or not."""
+    repairs: Mapping[str, int] = field(default_factory=dict)
+    """Problems changed while reading, by kind of repair; the same kinds stand in `metadata["repairs"]`."""
+    messages: tuple[str, ...] = ()
+    """One line for each malformed row and each disagreement, with file, line and value."""
+
+    def __add__(self, other: Audit) -> Audit:
+        return Audit(
+            self.rows + other.rows,
+            self.kept + other.kept,
+            self.skipped + other.skipped,
+            self.disagreements + other.disagreements,
+            dict(Counter(self.repairs) + Counter(other.repairs)),
+            self.messages + other.messages,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """The problems of one file, in its order."""
+
+    problems: tuple[Problem, ...]
+    report: Audit
+
+
+@dataclass(frozen=True, slots=True)
+class Splits:
+    """Problems to train on, to choose with and to report on. No text stands in two of them."""
+
+    name: str
+    """The source, e.g. `svamp`."""
+    train: Sequence[Problem]
+    dev: Sequence[Problem]
+    test: Sequence[Problem]
+    audit: Audit
+    """Of everything that was read, before sizes were limited."""
+
+    @property
+    def parts(self) -> dict[str, Sequence[Problem]]:
+        """The three splits by name, in the order train, dev, test."""
+        return {"train": self.train, "dev": self.dev, "test": self.test}
+
+
+def text_key(problem: Problem) -> str:
+    """The text without case, white space and punctuation: equal for texts that differ in nothing else.
+
+    White space goes entirely, as corpora disagree on tokens (`Bryan 's` and `Bryan's`).
+    """
+    return re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", problem.text).casefold())
+
+
+def carve_dev(problems: Sequence[Problem], share: float, seed: int) -> tuple[tuple[Problem, ...], tuple[Problem, ...]]:
+    """Part training problems into (train, dev), both in the given order.
+
+    Problems with one text key stay together, whatever their numbers. Dev gets at most `share` (a
+    fraction of the problems), and as many as whole groups allow. A pure function of its arguments.
+    """
+    groups = Counter(map(text_key, problems))
+    keys = list(groups)
+    random.Random(f"carve_dev/{seed}").shuffle(keys)
+    room, dev_keys = round(share * len(problems)), set()
+    for key in keys:
+        if groups[key] <= room:
+            room -= groups[key]
+            dev_keys.add(key)
+    train = tuple(p for p in problems if text_key(p) not in dev_keys)
+    dev = tuple(p for p in problems if text_key(p) in dev_keys)
+    return train, dev
+
+
+def check_disjoint(splits: Splits) -> None:
+    """Make sure that no text key stands in two splits.
+
+    Raises:
+        DataError: naming the first text that does, and the two splits.
+    """
+    home: dict[str, tuple[str, str]] = {}
+    for split, problems in splits.parts.items():
+        for problem in problems:
+            other, uid = home.setdefault(text_key(problem), (split, problem.uid))
+            if other != split:
+                raise DataError(
+                    f"The {other} split ({uid}) and the {split} split ({problem.uid}) of {splits.name!r} "
+                    f"share the text {problem.text!r}."
+                )
+
+
+def content_hash(splits: Splits) -> str:
+    """16 hexadecimal digits that change with any text, number or gold of any split, and with their order."""
+    digest = hashlib.sha256()
+    for split, problems in splits.parts.items():
+        for problem in problems:
+            numbers = [float(n) for n in problem.metadata.get("numbers", ())]
+            digest.update(json.dumps([split, problem.text, numbers, problem.gold]).encode() + b"\n")
+    return digest.hexdigest()[:16]

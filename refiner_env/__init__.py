@@ -1,0 +1,44 @@
+"""Environments in which a language model writes an intermediate representation and a critic answers.
+
+Importing this package registers the environments with Gymnasium:
+
+    gym.make("refiner_env:Refiner/MathWordProblem-v0", critic="oracle", max_turns=4)
+    gym.make_vec("refiner_env:Refiner/MathWordProblem-v0", num_envs=64)
+"""
+
+from refiner_env.critics import CRITICS, NoCritic, OracleCritic, register_critic, register_environment, resolve_critic
+from refiner_env.envs import ProceduralProblems, RefinerEnv, RefinerVectorEnv
+from refiner_env.rewards import REWARDS
+from refiner_env.tasks import TASKS
+from refiner_env.types import Agent, Critic, Episode, Fault, Feedback, Problem, Scores, StopReason, Task, Turn
+
+__version__ = "0.1.0"
+
+for _task in TASKS.names():
+    register_environment(f"Refiner/{_task}-v0", _task, "oracle")
+register_critic("oracle", OracleCritic)
+register_critic("none", NoCritic)
+
+__all__ = [
+    "CRITICS",
+    "REWARDS",
+    "TASKS",
+    "Agent",
+    "Critic",
+    "Episode",
+    "Fault",
+    "Feedback",
+    "NoCritic",
+    "OracleCritic",
+    "Problem",
+    "ProceduralProblems",
+    "RefinerEnv",
+    "RefinerVectorEnv",
+    "Scores",
+    "StopReason",
+    "Task",
+    "Turn",
+    "register_critic",
+    "register_environment",
+    "resolve_critic",
+]

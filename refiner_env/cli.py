@@ -1,0 +1,81 @@
+"""The `refiner` command. Subcommands are loaded by name when they are called, so `--help` imports nothing heavy."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+from refiner_env.errors import RefinerError, UnknownNameError
+
+COMMANDS = {
+    "compare": ("benchmarks.compare", "train supervised, PPO and REFINER on the same problems and print one table"),
+    "train": ("trainers.cli", "train one model: generator, critic, refiner or ppo"),
+    "evaluate": ("trainers.evaluate_cli", "let a generator and a critic refine together and print accuracy per turn"),
+    "envs": ("refiner_env.listing", "list environment ids, critics and rewards"),
+    "data": ("data.cli", "load a corpus, audit it, and save it"),
+}
+USAGE = """usage: refiner COMMAND [OPTIONS]
+
+Train a language model to write intermediate representations and to mend them from a critic's feedback.
+
+commands:
+{commands}
+
+`refiner COMMAND --help` explains its options and defaults.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a subcommand. Errors of the person at the keyboard are one line on stderr and exit status 2."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    usage = USAGE.format(commands="\n".join(f"  {name:<10} {text}" for name, (_, text) in COMMANDS.items()))
+    if not args or args[0] in ("-h", "--help"):
+        print(usage, end="")
+        return 0 if args else 2
+    if args[0] == "--version":
+        from refiner_env import __version__
+
+        print(f"refiner-env {__version__}")
+        return 0
+    try:
+        if args[0] not in COMMANDS:
+            raise UnknownNameError("command", args[0], COMMANDS)
+        status: int = _load(COMMANDS[args[0]][0]).main(args[1:])
+    except RefinerError as error:
+        print(f"refiner: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("refiner: interrupted", file=sys.stderr)
+        return 130
+    return status
+
+
+def _load(module: str) -> ModuleType:
+    """Import a subcommand's module; say how to get it where only the wheel is installed.
+
+    Raises:
+        RefinerError: outside a checkout, or another distribution owns the folder's name.
+    """
+    top = module.partition(".")[0]
+    try:
+        loaded = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name and error.name.partition(".")[0] != top:
+            raise RefinerError(
+                f"This command needs {error.name!r}: pip install -e '.[train]' in a checkout of refiner-env."
+            ) from None
+        shadow = getattr(sys.modules.get(top), "__file__", None)
+        if shadow:
+            raise RefinerError(
+                f"The name {top!r} is taken by {shadow}: run from a checkout of refiner-env, or remove that package."
+            ) from None
+        raise RefinerError(
+            "This command runs from a checkout: get the sources of refiner-env, then pip install -e '.[train]' there."
+        ) from None
+    return loaded
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+"""Names for things that users plug in, and one way to resolve them everywhere.
+
+A name is a registered one, `package.module:object`, or `path/file.py:object`. Registering a name twice
+is an error; an unknown name is answered with the closest one.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from refiner_env.errors import DuplicateNameError, RefinerError, UnknownNameError
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """Named objects of one kind."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._entries: dict[str, T] = {}
+
+    def register(self, name: str, entry: T) -> T:
+        """Add an entry.
+
+        Raises:
+            DuplicateNameError: the name is taken.
+        """
+        if name in self._entries:
+            raise DuplicateNameError(f"The {self.kind} name {name!r} is taken by {self._entries[name]!r}.")
+        self._entries[name] = entry
+        return entry
+
+    def names(self) -> list[str]:
+        """All registered names, in order of registration."""
+        return list(self._entries)
+
+    def resolve(self, name: str) -> T:
+        """The entry of a registered name, or the object behind `module:object` or `file.py:object`.
+
+        Raises:
+            UnknownNameError: nothing of that name; the message offers the closest.
+        """
+        if name in self._entries:
+            return self._entries[name]
+        if ":" in name:
+            loaded: T = load_object(name)
+            return loaded
+        advice = f"Your own {self.kind}: package.module:object or path/file.py:object."
+        raise UnknownNameError(self.kind, name, self._entries, advice)
+
+
+def load_object(path: str) -> Any:
+    """The object behind `package.module:object` or `path/file.py:object`.
+
+    Raises:
+        RefinerError: no such module, file or object; the message says which.
+    """
+    where, _, attribute = path.rpartition(":")
+    try:
+        module = _load_file(Path(where)) if where.endswith(".py") else importlib.import_module(where)
+    except ModuleNotFoundError as error:
+        raise RefinerError(f"Cannot load {path!r}: no module {error.name!r} here.") from None
+    try:
+        return getattr(module, attribute)
+    except AttributeError:
+        public = ", ".join(n for n in vars(module) if not n.startswith("_"))
+        raise RefinerError(f"Cannot load {path!r}: {where} has no {attribute!r}. It has: {public}.") from None
+
+
+def _load_file(path: Path) -> Any:
+    if not path.is_file():
+        raise RefinerError(f"Cannot load {str(path)!r}: no such file.")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec and spec.loader  # always there for a .py file
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,46 @@
+"""A Gymnasium space of text.
+
+`gymnasium.spaces.Text` enumerates its characters and rejects ordinary language-model output; this one
+accepts any string up to a length.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from gymnasium.spaces import Space
+
+
+class TextSpace(Space[str]):
+    """Every `str` of at most `max_length` characters."""
+
+    def __init__(self, max_length: int = 100_000, seed: int | np.random.Generator | None = None) -> None:
+        self.max_length = max_length
+        super().__init__(dtype=str, seed=seed)
+
+    def sample(self, mask: None = None, probability: None = None) -> str:
+        """A random printable string of at most 32 characters."""
+        length = int(self.np_random.integers(0, min(self.max_length, 32) + 1))
+        return "".join(self.np_random.choice(list(string.printable), size=length))
+
+    def contains(self, x: Any) -> bool:
+        return isinstance(x, str) and len(x) <= self.max_length
+
+    @property
+    def is_np_flattenable(self) -> bool:
+        return False
+
+    def to_jsonable(self, sample_n: Iterable[str]) -> list[str]:
+        return list(sample_n)
+
+    def from_jsonable(self, sample_n: list[Any]) -> list[str]:
+        return [str(x) for x in sample_n]
+
+    def __repr__(self) -> str:
+        return f"TextSpace(max_length={self.max_length})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TextSpace) and other.max_length == self.max_length

@@ -1,0 +1,10 @@
+"""The tasks, by the name that stands in their environment ids."""
+
+from refiner_env.registry import Registry
+from refiner_env.tasks.math_word_problem import MathWordProblem
+from refiner_env.types import Task
+
+TASKS: Registry[type[Task]] = Registry("task")  # type: ignore[type-arg]
+TASKS.register("MathWordProblem", MathWordProblem)
+
+__all__ = ["TASKS", "MathWordProblem"]

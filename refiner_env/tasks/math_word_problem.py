@@ -1,0 +1,218 @@
+"""Math word problems: the IR is a linear program over the numbers of the problem, y its value.
+
+Format and faults after REFINER (arXiv 2304.01904, Table 1) and its code; texts as in SVAMP, with
+`number0`, `number1`, ... in place of the numbers, whose values are in `problem.metadata["numbers"]`.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import lru_cache
+
+from refiner_env.tasks import program as ir
+from refiner_env.tasks.alignment import faults_against
+from refiner_env.tasks.program import Number, Operand, Program, Step, StepRef
+from refiner_env.tasks.stories import story
+from refiner_env.types import Fault, Feedback, ParseFailure, Problem, Scores, Task
+
+NO_HINT = "No hint."
+"""The accepting phrase (paper, section 3)."""
+
+TEMPLATES = {
+    "operator": "The operator in #{step} is incorrect.",
+    "operand": "The {slot} number in #{step} is incorrect.",
+    "reference": "The {slot} number in #{step} refers to a later step.",
+    "unknown_number": "The {slot} number in #{step} is not in the problem.",
+    "missing_step": "A step is missing at #{step}.",
+    "extra_step": "Step #{step} is not needed.",
+    "division_by_zero": "Step #{step} divides by zero.",
+    "overflow": "Step #{step} is too large.",
+    "syntax": "The program cannot be read.",
+    "too_long": "The program is too long.",
+    "bare": "The number is incorrect.",
+}
+_READERS = [
+    (
+        kind,
+        re.compile(re.escape(t).replace(r"\{step\}", r"(?P<step>[0-9]{1,4})").replace(r"\{slot\}", r"(?P<slot>\w+)")),
+    )
+    for kind, t in TEMPLATES.items()
+]
+PERTURBATIONS = ("operator", "operand", "swap", "missing_step", "extra_step", "several")
+
+parse = lru_cache(maxsize=1 << 16)(ir.parse)
+
+
+class MathWordProblem(Task[Program]):
+    """x: a story with a question; z: a linear program; y: a number."""
+
+    name = "MathWordProblem"
+    fault_kinds = (*TEMPLATES, "other")
+
+    def parse(self, text: str) -> Program | ParseFailure:
+        return parse(text)
+
+    def render(self, ir_: Program) -> str:
+        return ir.render(ir_)
+
+    def execute(self, ir_: Program, problem: Problem) -> float | Fault:
+        return ir.execute(ir_, numbers(problem))
+
+    def score(self, problem: Problem, hypothesis: str) -> Scores:
+        program = parse(hypothesis)
+        if isinstance(program, ParseFailure):
+            return Scores(False, False, False)
+        gold, value = gold_program(problem), ir.execute(program, numbers(problem))
+        answer = isinstance(value, float) and same_value(value, problem.answer)
+        return Scores(program == gold, ir.equivalent(program, gold), answer)
+
+    def diagnose(self, problem: Problem, hypothesis: str) -> tuple[Fault, ...]:
+        program = parse(hypothesis)
+        if isinstance(program, ParseFailure):
+            return (Fault(program.kind, hint=program.message, span=program.span),)
+        gold = gold_program(problem)
+        return () if ir.equivalent(program, gold) else faults_against(program, gold, numbers(problem))
+
+    def describe(self, faults: Sequence[Fault]) -> str:
+        if not faults:
+            return NO_HINT
+        return " ".join(
+            (f.hint or "") if f.kind == "other" else TEMPLATES[f.kind].format(step=f.step, slot=f.slot) for f in faults
+        )
+
+    def read_feedback(self, text: str) -> Feedback:
+        sentences = [s.strip() for s in re.split(r"(?<=\.)\s", text) if s.strip()]
+        if [s.rstrip(".").lower() for s in sentences] == [NO_HINT.rstrip(".").lower()]:
+            return Feedback(True, text)
+        return Feedback(False, text, tuple(map(_read_sentence, sentences)) or (Fault("other", hint=text),))
+
+    def perturb(self, problem: Problem, rng: random.Random, kind: str | None = None) -> str:
+        """A wrong program near gold; `kind` is one of PERTURBATIONS, None for any.
+
+        The chosen kind may be impossible (a one-step program has no step to lose); then another is taken.
+        """
+        gold = gold_program(problem)
+        kinds = [kind] if kind else []
+        kinds += rng.sample(PERTURBATIONS, len(PERTURBATIONS))
+        for name in kinds:
+            edits = rng.choices(list(_EDITS), k=rng.randint(2, 3)) if name == "several" else [name]
+            changed = gold
+            for edit in edits:
+                changed = _EDITS[edit](changed, len(numbers(problem)), rng) or changed
+            if not ir.equivalent(changed, gold):
+                return ir.render(changed)
+        return ir.render(_extra_step(gold, len(numbers(problem)), rng))
+
+    def rephrase(self, problem: Problem, rng: random.Random) -> str:
+        """Gold with each commutative step flipped or not."""
+        gold = gold_program(problem)
+        if not gold.steps:
+            return ir.render(gold)
+        flips = [s.flipped() if s.operator in ir.COMMUTATIVE and rng.random() < 0.5 else s for s in gold.steps]
+        return ir.render(Program.of(flips))
+
+    def generate(self, seed: int, index: int) -> Problem:
+        return story(seed, index)
+
+
+def numbers(problem: Problem) -> tuple[float, ...]:
+    """The values behind number0, number1, ..."""
+    values: tuple[float, ...] = problem.metadata["numbers"]
+    return values
+
+
+def gold_program(problem: Problem) -> Program:
+    """The parsed gold of a problem that has one."""
+    program = parse(problem.gold or "")
+    if isinstance(program, ParseFailure):
+        raise ValueError(f"Problem {problem.uid!r} has no readable gold program: {problem.gold!r} ({program.message}).")
+    return program
+
+
+def same_value(value: float, answer: float | str | None) -> bool:
+    """Whether an executed value is the gold answer (relative tolerance 1e-4, as answers are rounded)."""
+    return isinstance(answer, float | int) and math.isclose(value, answer, rel_tol=1e-4, abs_tol=1e-6)
+
+
+def _read_sentence(sentence: str) -> Fault:
+    for kind, reader in _READERS:
+        if match := reader.fullmatch(sentence):
+            groups = match.groupdict()
+            slot = "operator" if kind == "operator" else groups.get("slot")
+            if slot not in (None, "operator", *ir.SLOTS):
+                break
+            return Fault(kind, int(groups["step"]) if "step" in groups else None, slot)
+    return Fault("other", hint=sentence)
+
+
+# ------------------------------------------------------------------------------------------ perturbations
+# Each edit returns a changed program, or None where the program has no place for it.
+
+Edit = Callable[[Program, int, random.Random], Program | None]
+
+
+def _replace_step(program: Program, index: int, step: Step) -> Program:
+    return Program.of([*program.steps[:index], step, *program.steps[index + 1 :]])
+
+
+def _operator(program: Program, n_numbers: int, rng: random.Random) -> Program | None:
+    if not program.steps:
+        return None
+    i = rng.randrange(len(program.steps))
+    others = [o for o in ir.OPERATORS if o != program.steps[i].operator]
+    return _replace_step(program, i, replace(program.steps[i], operator=rng.choice(others)))
+
+
+def _operand(program: Program, n_numbers: int, rng: random.Random) -> Program | None:
+    choices: list[Operand] = [Number(k) for k in range(n_numbers)]
+    if not program.steps:
+        return Program((), rng.choice(choices))
+    i, slot = rng.randrange(len(program.steps)), rng.choice(ir.SLOTS)
+    choices += [StepRef(k) for k in range(i)]
+    others = [c for c in choices if c != program.steps[i].operand(slot)]
+    return _replace_step(program, i, program.steps[i].with_operand(slot, rng.choice(others))) if others else None
+
+
+def _swap(program: Program, n_numbers: int, rng: random.Random) -> Program | None:
+    ordered = [i for i, s in enumerate(program.steps) if s.operator not in ir.COMMUTATIVE]
+    if not ordered:
+        return None
+    i = rng.choice(ordered)
+    return _replace_step(program, i, program.steps[i].flipped())
+
+
+def _missing_step(program: Program, n_numbers: int, rng: random.Random) -> Program | None:
+    """One step is left out; whoever used it takes one of its operands instead."""
+    n = len(program.steps)
+    if n < 2:
+        return None
+    lost = rng.randrange(n)
+    return Program.of(ir.drop_step(program.steps, lost, rng.choice(program.steps[lost].operands)))
+
+
+def _extra_step(program: Program, n_numbers: int, rng: random.Random) -> Program:
+    """One more step: at the end, or on an operand before it is used."""
+    operator = rng.choice(ir.OPERATORS)
+    number = Number(rng.randrange(n_numbers)) if n_numbers else program.result
+    n = len(program.steps)
+    place = rng.randint(0, n)
+    if place == n:
+        return Program.of([*program.steps, Step(operator, program.result, number)])
+    slot = rng.choice(ir.SLOTS)
+    new = Step(operator, program.steps[place].operand(slot), number)
+    steps = ir.insert_step(program.steps, place, new)
+    steps[place + 1] = steps[place + 1].with_operand(slot, StepRef(place))
+    return Program.of(steps)
+
+
+_EDITS: dict[str, Edit] = {
+    "operator": _operator,
+    "operand": _operand,
+    "swap": _swap,
+    "missing_step": _missing_step,
+    "extra_step": _extra_step,
+}

@@ -1,0 +1,221 @@
+"""All data that flows between tasks, environments, critics, agents and trainers.
+
+Read this file first: it is the map of the system. Everything is a frozen dataclass or a small
+abstract class; the words are those of REFINER (arXiv 2304.01904): a *problem* x, its *intermediate
+representation* z (a hypothesis is one attempt at it), its answer y, a critic's *faults* and *feedback*.
+"""
+
+from __future__ import annotations
+
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any, ClassVar, Generic, TypedDict, TypeVar
+
+import numpy as np
+
+IR = TypeVar("IR")
+"""A task's parsed intermediate representation, e.g. `refiner_env.tasks.program.Program`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One problem with its gold. Agents and critics that may not see gold get `without_gold()`."""
+
+    uid: str
+    """Unique within a corpus, e.g. `svamp/dev/17`."""
+    text: str
+    """x: what the generator reads. Never contains gold."""
+    gold: str | None
+    """z: the gold intermediate representation as text, or None where it is hidden."""
+    answer: float | str | None
+    """y: what follows from z, or None where it is hidden."""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    """What belongs to the problem but not to its text (the numbers behind `numberN`). Never gold."""
+
+    def without_gold(self) -> Problem:
+        """The same problem as a policy or a learned critic may see it."""
+        return replace(self, gold=None, answer=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One typed defect of a hypothesis."""
+
+    kind: str
+    """One of the task's fault kinds, e.g. `operator`."""
+    step: int | None = None
+    """The step it concerns (`#step`), or None where it concerns the whole."""
+    slot: str | None = None
+    """The place in the step: `operator`, `first` or `second` for programs."""
+    hint: str | None = None
+    """Free text beyond the template. Never gold."""
+    span: tuple[int, int] | None = None
+    """Character range [start, end) in the hypothesis, where there is one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """What a critic says of one hypothesis."""
+
+    accepted: bool
+    """True when the critic has nothing to say ("No hint")."""
+    text: str
+    """What the generator reads next turn."""
+    faults: tuple[Fault, ...] = ()
+    """The same, typed. Empty if and only if accepted."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParseFailure:
+    """Why a text is not an intermediate representation. Returned, never raised: model output is data."""
+
+    kind: str
+    """The fault kind: `syntax` or `too_long`."""
+    message: str
+    """What was expected and what was found, in a few words."""
+    span: tuple[int, int]
+    """Character range [start, end) of the offending text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """How a hypothesis compares with gold. A hypothesis that does not parse is wrong on all counts."""
+
+    ir_exact: bool
+    """The same program, spelling and spacing aside."""
+    ir_equivalent: bool
+    """The same up to commutativity and the order of independent steps. The main metric."""
+    answer: bool
+    """Executes to the gold answer, by whatever way."""
+
+
+class StopReason(StrEnum):
+    """Why an episode ended. A stop by gold is never mixed up with a stop by the critic."""
+
+    ACCEPTED = "accepted"
+    """The critic accepted the hypothesis (stop="critic")."""
+    SOLVED = "solved"
+    """The hypothesis is right (stop="gold"): needs gold, so it is an oracle's stop."""
+    MAX_TURNS = "max_turns"
+    """All turns are used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One hypothesis with its feedback."""
+
+    hypothesis: str
+    feedback: Feedback
+    scores: Scores
+    reward: float
+    stop: StopReason | None
+    """None while the episode goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """All turns on one problem."""
+
+    problem: Problem
+    turns: tuple[Turn, ...]
+
+    @property
+    def stop(self) -> StopReason | None:
+        """Why it ended, or None if it was cut short."""
+        return self.turns[-1].stop if self.turns else None
+
+    def at(self, turn: int) -> Turn:
+        """The standing hypothesis after `turn` turns (1-based): an episode that ended keeps its last."""
+        return self.turns[min(turn, len(self.turns)) - 1]
+
+
+class Observations(TypedDict):
+    """A batch of observations, as the vector environment returns them: N entries under each key."""
+
+    problem: Sequence[str]
+    """x."""
+    hypothesis: Sequence[str]
+    """The last attempt; "" on the first turn."""
+    feedback: Sequence[str]
+    """The critic's text on it; "" on the first turn."""
+    turn: np.ndarray[Any, np.dtype[np.int64]]
+    """Turns already taken, shape (N,)."""
+
+
+class Task(ABC, Generic[IR]):
+    """One problem format: its language, its execution, its faults and its procedural problems."""
+
+    name: ClassVar[str]
+    """As in the environment id `Refiner/<name>-v0`."""
+    fault_kinds: ClassVar[tuple[str, ...]]
+    """Every `Fault.kind` that `diagnose` and `read_feedback` may give."""
+
+    @abstractmethod
+    def parse(self, text: str) -> IR | ParseFailure:
+        """Read a hypothesis. Never raises, whatever the text contains."""
+
+    @abstractmethod
+    def render(self, ir: IR) -> str:
+        """The canonical text of an IR; `parse(render(ir))` equals `ir`, spans aside."""
+
+    @abstractmethod
+    def execute(self, ir: IR, problem: Problem) -> float | str | Fault:
+        """The answer that follows from an IR, or the fault that stops its execution."""
+
+    @abstractmethod
+    def score(self, problem: Problem, hypothesis: str) -> Scores:
+        """Compare a hypothesis with gold."""
+
+    @abstractmethod
+    def diagnose(self, problem: Problem, hypothesis: str) -> tuple[Fault, ...]:
+        """The faults of a hypothesis against gold; empty if and only if it is equivalent to gold."""
+
+    @abstractmethod
+    def describe(self, faults: Sequence[Fault]) -> str:
+        """The feedback text for faults; the accepting phrase for none."""
+
+    @abstractmethod
+    def read_feedback(self, text: str) -> Feedback:
+        """The inverse of `describe`, for text that a model wrote. Unknown sentences become `other` faults."""
+
+    @abstractmethod
+    def perturb(self, problem: Problem, rng: random.Random) -> str:
+        """A wrong hypothesis near gold, never equivalent to it, using only what the problem has."""
+
+    @abstractmethod
+    def rephrase(self, problem: Problem, rng: random.Random) -> str:
+        """A right hypothesis: gold, or another writing that is equivalent to it."""
+
+    @abstractmethod
+    def generate(self, seed: int, index: int) -> Problem:
+        """A procedural problem: a pure function of (seed, index)."""
+
+    def feedback(self, faults: Sequence[Fault]) -> Feedback:
+        """Typed faults as feedback."""
+        return Feedback(accepted=not faults, text=self.describe(faults), faults=tuple(faults))
+
+
+class Critic(ABC):
+    """Reviews hypotheses in batches. The only thing a plug-in has to write is `critique`."""
+
+    uses_gold: ClassVar[bool] = False
+    """Whether problems keep their gold when this critic sees them. Only oracles say True."""
+
+    @abstractmethod
+    def critique(self, problems: Sequence[Problem], hypotheses: Sequence[str]) -> list[Feedback]:
+        """One feedback per hypothesis, in order."""
+
+
+class Agent(ABC):
+    """Whoever acts: a generator LM, a scripted editor, a person."""
+
+    @abstractmethod
+    def act(self, observations: Observations) -> list[str]:
+        """One hypothesis per observation, in order."""
+
+
+RewardFunction = Callable[[Problem, str, Scores], float]
+"""(problem with gold, hypothesis, its scores) -> reward of the turn."""

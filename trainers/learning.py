@@ -1,0 +1,136 @@
+"""What every trainer shares: the optimizer step, the budget, and the choice of the best weights."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+
+from agents.seq2seq import Seq2Seq
+from refiner_env.errors import RefinerError
+from trainers.progress import Update
+
+Batch = tuple[list[str], list[str]]
+"""(prompts, targets) of equal length."""
+
+WARMUP = 0.05
+"""Share of training in which the learning rate rises; it falls linearly after."""
+MAX_GRADIENT_NORM = 1.0
+
+
+@dataclass
+class Spent:
+    """What training has cost so far, on top of the weights that it started from."""
+
+    steps: int = 0
+    tokens: int = 0
+    """Tokens passed forward and backward, padding not counted."""
+    rollout_tokens: int = 0
+    """Tokens generated in training."""
+    wall_s: float = 0.0
+
+    def __add__(self, other: Spent) -> Spent:
+        return Spent(
+            self.steps + other.steps,
+            self.tokens + other.tokens,
+            self.rollout_tokens + other.rollout_tokens,
+            self.wall_s + other.wall_s,
+        )
+
+
+class Learner:
+    """A model with its optimizer: accumulate losses with `backward`, then `step`."""
+
+    def __init__(self, lm: Seq2Seq, learning_rate: float) -> None:
+        self.lm, self.learning_rate = lm, learning_rate
+        self.optimizer = torch.optim.AdamW(lm.model.parameters(), lr=learning_rate, weight_decay=0.0)
+        self.spent = Spent()
+        lm.model.train()
+
+    def backward(self, prompts: list[str], targets: list[str], weight: float = 1.0) -> float:
+        """Add the gradient of `weight` times the loss; returns the unweighted loss per target token."""
+        loss = self.lm.loss(prompts, targets)
+        (loss.mean * weight).backward()
+        self.spent.tokens += loss.tokens
+        return loss.mean.item()
+
+    def step(self, done: float) -> None:
+        """One optimizer step; `done` is the fraction of training behind us, for the learning rate.
+
+        Raises:
+            RefinerError: the gradient is not finite; the weights are untouched.
+        """
+        norm = torch.nn.utils.clip_grad_norm_(self.lm.model.parameters(), MAX_GRADIENT_NORM)
+        if not torch.isfinite(norm):
+            raise RefinerError(f"Gradient norm {norm} at step {self.spent.steps}: lower the learning rate.")
+        rate = self.learning_rate * (min(1.0, (done + 1e-3) / WARMUP) if done < WARMUP else (1 - done) / (1 - WARMUP))
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.spent.steps += 1
+
+
+@dataclass
+class BestWeights:
+    """Keeps the weights that score best on development problems."""
+
+    lm: Seq2Seq
+    score: Callable[[], float]
+    best: float = -1.0
+    best_done: float = 0.0
+    _weights: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    def check(self, done: float) -> float:
+        """Score the present weights and keep them if they are the best so far. Returns the score."""
+        score = self.score()
+        if score > self.best:
+            self.best, self.best_done = score, done
+            self._weights = {k: v.detach().clone() for k, v in self.lm.model.state_dict().items()}
+        return score
+
+    def restore(self) -> None:
+        """Put the best weights back."""
+        if self._weights:
+            self.lm.model.load_state_dict(self._weights)
+
+
+def fit(
+    lm: Seq2Seq,
+    batches: Iterator[Batch],
+    *,
+    learning_rate: float,
+    steps: int | None = None,
+    token_budget: int | None = None,
+    score: Callable[[], float] | None = None,
+    checks: int = 8,
+    update: Update = lambda done, **metrics: None,
+) -> Spent:
+    """Supervised training for a number of steps or of tokens, whichever is given.
+
+    Args:
+        batches: endless (prompts, targets).
+        score: development score by which the weights are chosen, `checks` times in all, the end
+            included; None keeps the last weights.
+
+    Returns:
+        What it spent; scoring is not counted as training.
+    """
+    started = time.monotonic()
+    learner, best = Learner(lm, learning_rate), BestWeights(lm, score) if score else None
+    checked, done, dev = 0, 0.0, 0.0
+    while done < 1.0:
+        prompts, targets = next(batches)
+        loss = learner.backward(prompts, targets)
+        learner.step(done)
+        spent = learner.spent
+        done = spent.steps / steps if steps else spent.tokens / (token_budget or 1)
+        if best and done * checks >= checked + 1:
+            checked, dev = int(done * checks), best.check(done)
+        update(min(done, 1.0), step=spent.steps, loss=loss, **({"dev": dev} if best else {}))
+    if best:
+        best.restore()
+    learner.spent.wall_s = time.monotonic() - started
+    return learner.spent

@@ -1,0 +1,207 @@
+"""REFINER training (arXiv 2304.01904, Algorithm 1): learn to write z from x, an earlier attempt and its feedback.
+
+One step, in seven hops: reset -> propose -> step (both repeat; solved problems leave the batch) -> examples ->
+loss, once per turn -> backward -> optimizer. The target is gold at every turn, so this is cross-entropy
+throughout and no policy gradient. The critic in the loop is an oracle by default; gold reaches the
+generator only as target.
+
+What differs from the official code: solved problems leave the batch, the last turn is not sampled for
+nothing, hypotheses are sampled without dropout, padding is not trained on, each turn has its own
+backward pass (so memory does not grow with turns), and the source of the hypotheses is a choice.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from gymnasium.vector import AutoresetMode
+
+from agents.generator import Generator
+from agents.prompts import generator_prompts
+from agents.seq2seq import Seq2Seq
+from refiner_env.envs import RefinerVectorEnv
+from refiner_env.errors import OptionError
+from refiner_env.options import option
+from refiner_env.types import Critic, Observations, Problem, Task
+from trainers.batches import shuffled
+from trainers.evaluation import turn_figures
+from trainers.learning import BestWeights, Learner, Spent
+from trainers.progress import Update
+from trainers.rollout import play, select
+
+SOURCES = ("policy", "perturbation", "mixture", "unseen")
+
+
+@dataclass(frozen=True)
+class RefinerOptions:
+    """REFINER training."""
+
+    steps: int = option(400, "optimizer steps", low=1)
+    batch_size: int = option(64, "problems a step", low=1)
+    learning_rate: float = option(5e-4, "peak AdamW learning rate", low=0.0, high=1.0)
+    turns: int = option(3, "turns trained on: one without feedback, the others with (paper: 3)", low=1, high=16)
+    turn_weights: tuple[float, ...] = option((1.0,), "weight of each turn's loss; the last one given repeats", low=0.0)
+    turn_loss: str = option("sum", "how the turns' losses are put together", choices=("sum", "mean"))
+    top_p: float = option(0.5, "nucleus mass of exploration (paper: 0.5)", low=0.01, high=1.0)
+    source: str = option(
+        "mixture",
+        "where hypotheses come from: policy samples, perturbations of gold, a mixture of both by halves, or "
+        "unseen (samples of the warm start on problems that it has not trained on, perturbations elsewhere)",
+        choices=SOURCES,
+    )
+
+
+Propose = Callable[[Sequence[int], Observations], list[str]]
+"""(places in the training problems, observations) -> one hypothesis each."""
+
+
+def train_refiner(
+    lm: Seq2Seq,
+    task: Task[Any],
+    train: Sequence[Problem],
+    dev: Sequence[Problem],
+    options: RefinerOptions,
+    *,
+    seed: int,
+    update: Update,
+    critic: str | Critic = "oracle",
+    seen: Sequence[int] = (),
+) -> Spent:
+    """Train the warm-started `lm` in place; the weights most accurate on `dev` after refinement stay.
+
+    Args:
+        critic: who writes feedback in the loop; on dev problems the same one decides the refinement.
+        seen: places of the training problems that the warm start saw, for source "unseen".
+
+    Returns:
+        What it spent, on top of the warm start.
+    """
+    started, generated_before = time.monotonic(), lm.generated_tokens
+    rng = random.Random(seed)
+    learner = Learner(lm, options.learning_rate)
+    propose = hypothesis_source(lm, task, train, options, rng, seen)
+    env = RefinerVectorEnv(
+        options.batch_size,
+        task,
+        train,
+        critic,
+        max_turns=options.turns,
+        stop="gold",
+        autoreset_mode=AutoresetMode.DISABLED,
+    )
+    spent_scoring = 0
+
+    def score() -> float:
+        nonlocal spent_scoring
+        before = lm.generated_tokens
+        episodes = play(Generator(lm), task, dev, critic=critic, turns=options.turns, stop="gold")
+        spent_scoring += lm.generated_tokens - before
+        return turn_figures(task, episodes, options.turns).ir_equivalent
+
+    best = BestWeights(lm, score)
+    batches = shuffled(len(train), options.batch_size, rng)
+    every = max(1, options.steps // 8)
+    dev_refined = 0.0
+    for step in range(options.steps):
+        losses = refiner_step(learner, env, next(batches), propose, options)
+        learner.step(step / options.steps)
+        if (step + 1) % every == 0 or step + 1 == options.steps:
+            dev_refined = best.check((step + 1) / options.steps)
+        update((step + 1) / options.steps, step=step + 1, loss=losses[0], last_turn_loss=losses[-1], dev=dev_refined)
+    best.restore()
+    learner.spent.rollout_tokens = lm.generated_tokens - generated_before - spent_scoring
+    learner.spent.wall_s = time.monotonic() - started
+    return learner.spent
+
+
+def refiner_step(
+    learner: Learner, env: RefinerVectorEnv, batch: Sequence[int], propose: Propose, options: RefinerOptions
+) -> list[float]:
+    """Gradients of all turns on one batch of problems. Returns the loss per target token of each turn."""
+    problems = env.referee.problems
+    weights = turn_weights(options)
+    observations, _ = env.reset(options={"index": batch})
+    active = np.arange(len(batch))
+    losses: list[float] = []
+    for weight in weights:
+        current = select(observations, active)
+        targets = [problems[batch[i]].gold or "" for i in active.tolist()]
+        # A turn that few problems reach counts for few: each problem has the same say in every turn.
+        losses.append(learner.backward(generator_prompts(current), targets, weight * len(active) / len(batch)))
+        if len(losses) == len(weights):
+            break
+        actions = [""] * env.num_envs
+        for i, hypothesis in zip(active, propose([batch[i] for i in active.tolist()], current), strict=True):
+            actions[i] = hypothesis
+        observations, _, terminated, truncated, _ = env.step(actions)
+        active = active[~(terminated | truncated)[active]]
+        if not len(active):
+            break
+    return losses
+
+
+def turn_weights(options: RefinerOptions) -> list[float]:
+    """The weight of each turn's loss: as given, the last one repeated, divided by their sum for "mean"."""
+    given = list(options.turn_weights)[: options.turns]
+    weights = given + given[-1:] * (options.turns - len(given))
+    total = sum(weights)
+    if total <= 0:
+        raise OptionError(f"--turn-weights is {options.turn_weights}: at least one must be above 0.")
+    return [w / total for w in weights] if options.turn_loss == "mean" else weights
+
+
+def hypothesis_source(
+    lm: Seq2Seq,
+    task: Task[Any],
+    train: Sequence[Problem],
+    options: RefinerOptions,
+    rng: random.Random,
+    seen: Sequence[int],
+) -> Propose:
+    """The function that proposes hypotheses to learn from.
+
+    Raises:
+        OptionError: "unseen" while the warm start has seen every problem.
+    """
+
+    def perturbations(places: Sequence[int], observations: Observations) -> list[str]:
+        return [task.perturb(train[i], rng) for i in places]
+
+    def samples(model: Seq2Seq) -> Propose:
+        agent = Generator(model, options.top_p)
+        return lambda places, observations: agent.act(observations)
+
+    if options.source == "perturbation":
+        return perturbations
+    if options.source == "policy":
+        return samples(lm)
+    if options.source == "mixture":
+        return _either(samples(lm), perturbations, lambda place: rng.random() < 0.5)
+    known = frozenset(seen)
+    if len(known) >= len(train):
+        raise OptionError(
+            "--source unseen needs training problems that the warm start has not seen: lower its --share."
+        )
+    return _either(samples(lm.clone()), perturbations, lambda place: place not in known)
+
+
+def _either(a: Propose, b: Propose, use_a: Callable[[int], bool]) -> Propose:
+    """Each problem's hypothesis from one of two sources."""
+
+    def propose(places: Sequence[int], observations: Observations) -> list[str]:
+        from_a = np.array([use_a(place) for place in places], dtype=np.bool_)
+        hypotheses = [""] * len(places)
+        for source, mask in ((a, from_a), (b, ~from_a)):
+            chosen = np.flatnonzero(mask)
+            if len(chosen):
+                written = source([places[i] for i in chosen.tolist()], select(observations, chosen))
+                for i, hypothesis in zip(chosen, written, strict=True):
+                    hypotheses[i] = hypothesis
+        return hypotheses
+
+    return propose

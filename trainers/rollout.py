@@ -1,0 +1,70 @@
+"""Rollouts: agents act in environments, and episodes come out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from gymnasium.vector import AutoresetMode
+
+from refiner_env.envs import RefinerVectorEnv
+from refiner_env.types import Agent, Critic, Episode, Observations, Problem, Task, Turn
+
+
+def select(observations: Observations, places: np.ndarray[Any, Any]) -> Observations:
+    """The observations at these places only."""
+    return {
+        "problem": [observations["problem"][i] for i in places],
+        "hypothesis": [observations["hypothesis"][i] for i in places],
+        "feedback": [observations["feedback"][i] for i in places],
+        "turn": observations["turn"][places],
+    }
+
+
+def rollout(env: RefinerVectorEnv, agent: Agent, indices: Sequence[int]) -> list[Episode]:
+    """One episode on each of these problems; finished ones leave the batch.
+
+    Args:
+        env: a vector environment with autoreset disabled and at least len(indices) places.
+        indices: places in the environment's problems.
+    """
+    observations, _ = env.reset(options={"index": indices})
+    turns: list[list[Turn]] = [[] for _ in indices]
+    active = np.arange(len(indices))
+    while len(active):
+        actions = [""] * env.num_envs
+        for i, action in zip(active, agent.act(select(observations, active)), strict=True):
+            actions[i] = action
+        observations, _, terminated, truncated, infos = env.step(actions)
+        for i in active:
+            turns[i].append(infos["turn"][i])
+        active = active[~(terminated | truncated)[active]]
+    problems = env.referee.problems
+    return [Episode(problems[i], tuple(t)) for i, t in zip(indices, turns, strict=True)]
+
+
+def play(
+    agent: Agent,
+    task: Task[Any],
+    problems: Sequence[Problem],
+    *,
+    critic: str | Critic,
+    turns: int,
+    stop: str,
+    num_envs: int = 256,
+) -> list[Episode]:
+    """One episode on every problem, in order."""
+    env = RefinerVectorEnv(
+        min(num_envs, len(problems)),
+        task,
+        problems,
+        critic,
+        max_turns=turns,
+        stop=stop,  # type: ignore[arg-type]  # checked by the environment
+        autoreset_mode=AutoresetMode.DISABLED,
+    )
+    episodes: list[Episode] = []
+    for start in range(0, len(problems), env.num_envs):
+        episodes += rollout(env, agent, range(start, min(start + env.num_envs, len(problems))))
+    return episodes
