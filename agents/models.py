@@ -6,9 +6,10 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from agents.seq2seq import Seq2Seq
+from agents.seq2seq import SIZES, Seq2Seq
 from agents.tokenizer import train_tokenizer
 from data.negatives import critic_pairs
+from refiner_env.errors import UnknownNameError
 from refiner_env.types import Problem, Task
 
 SCRATCH = "scratch:"
@@ -26,9 +27,21 @@ def open_model(spec: str, task: Task[Any], train: Sequence[Problem], *, dropout:
     Raises:
         UnknownNameError: no such size; CheckpointError: nothing there to load.
     """
+    check_spec(spec)
     if not spec.startswith(SCRATCH):
         return Seq2Seq.load(spec)
     return Seq2Seq.build(spec.removeprefix(SCRATCH), train_tokenizer(task_texts(task, train)), dropout=dropout)
+
+
+def check_spec(spec: str) -> None:
+    """Refuse a model size that does not exist, before anything is trained.
+
+    Raises:
+        UnknownNameError: no such size; the message offers the closest.
+    """
+    size = spec.removeprefix(SCRATCH)
+    if spec.startswith(SCRATCH) and size not in SIZES:
+        raise UnknownNameError("model size", size, SIZES)
 
 
 def task_texts(task: Task[Any], train: Sequence[Problem]) -> list[str]:

@@ -12,7 +12,6 @@ import hashlib
 import importlib.metadata
 import json
 import platform
-import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -21,9 +20,18 @@ from typing import Any
 
 from rich.console import Console
 
+from agents.models import check_spec
+from benchmarks.arms import Training, evaluations, rows_of
+from benchmarks.folders import claim
 from benchmarks.presets import PRESETS, CompareOptions, preset
+from benchmarks.report import write_report
+from data import Splits, content_hash, load_splits
 from refiner_env.errors import OptionError, RefinerError
 from refiner_env.options import add_options, read_options, to_dict
+from refiner_env.rewards import resolve_reward
+from refiner_env.tasks import TASKS
+from refiner_env.types import Episode, Task
+from trainers.progress import Progress, quiet_libraries
 
 PACKAGES = ("torch", "transformers", "trl", "gymnasium", "peft", "datasets", "sentencepiece", "numpy")
 
@@ -48,6 +56,7 @@ def main(argv: Sequence[str]) -> int:
     args = parser.parse_args(argv)
     options = read_options(defaults, vars(args))
     folder = args.out or Path("runs") / name
+    quiet_libraries()
     compare(options, folder, Console(), name, resume=args.resume, overwrite=args.overwrite)
     return 0
 
@@ -69,12 +78,10 @@ def compare(
     Raises:
         RefinerError: the folder is in use or belongs to another run, or the options do not fit.
     """
-    from data import content_hash, load_splits
-    from refiner_env.rewards import resolve_reward
-    from refiner_env.tasks import TASKS
-
     task = TASKS.resolve(options.task)()
     resolve_reward(options.ppo.reward)
+    for spec in (options.generator_model, options.critic_model):
+        check_spec(spec)
     if options.refiner.source == "unseen" and options.warm_start.share >= 1.0:
         raise OptionError("--refiner.source unseen needs --warm-start.share below 1: it is 1.0.")
     splits = load_splits(options.data)
@@ -97,16 +104,11 @@ def compare(
     finally:
         rows = read_rows(results)
         if rows:
-            from benchmarks.report import write_report
-
             write_report(folder, rows, console)
     return rows
 
 
-def _run(options: CompareOptions, task: Any, splits: Any, folder: Path, console: Console) -> None:
-    from benchmarks.arms import Training, evaluations, rows_of
-    from trainers.progress import Progress
-
+def _run(options: CompareOptions, task: Task[Any], splits: Splits, folder: Path, console: Console) -> None:
     results = folder / "results.jsonl"
     progress = Progress(console)
     for seed in options.seeds:
@@ -130,7 +132,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def _write_episodes(path: Path, episodes: Sequence[Any]) -> None:
+def _write_episodes(path: Path, episodes: Sequence[Episode]) -> None:
     """One episode per line: problem, gold, and each turn's hypothesis, feedback and scores."""
     with path.open("w", encoding="utf-8") as file:
         for e in episodes:
@@ -140,24 +142,17 @@ def _write_episodes(path: Path, episodes: Sequence[Any]) -> None:
 
 
 def _claim(folder: Path, header: dict[str, Any], *, resume: bool, overwrite: bool) -> None:
-    """Make the folder ours, or say why not."""
+    """Make the folder ours, or make sure that it holds the same run."""
     marker = folder / "run.json"
-    if folder.exists() and not folder.is_dir():
-        raise RefinerError(f"--out {folder} is a file: give a folder.")
-    if overwrite and marker.exists():
-        shutil.rmtree(folder)
-    if resume and marker.exists():
-        before = json.loads(marker.read_text())
-        for key in ("options_hash", "data_hash"):
-            if before[key] != header[key]:
-                what = key.partition("_")[0]
-                raise RefinerError(f"{folder} was run with other {what}: resume it as it was, or choose another --out.")
+    if not (resume and marker.exists()):
+        claim(folder, marker.name, overwrite=overwrite, advice="--resume to go on, --overwrite to delete it")
+        marker.write_text(json.dumps(header, indent=2) + "\n")
         return
-    if folder.exists() and any(folder.iterdir()):
-        advice = "--resume to go on, --overwrite to delete it" if marker.exists() else "it is not a run of ours"
-        raise RefinerError(f"The folder {folder} is not empty: {advice}, or choose another --out.")
-    folder.mkdir(parents=True, exist_ok=True)
-    marker.write_text(json.dumps(header, indent=2) + "\n")
+    before = json.loads(marker.read_text())
+    for key in ("options_hash", "data_hash"):
+        if before[key] != header[key]:
+            what = key.partition("_")[0]
+            raise RefinerError(f"{folder} was run with other {what}: resume it as it was, or choose another --out.")
 
 
 def _hash(value: Any) -> str:

@@ -11,8 +11,8 @@ from refiner_env.errors import RefinerError, UnknownNameError
 
 COMMANDS = {
     "compare": ("benchmarks.compare", "train supervised, PPO and REFINER on the same problems and print one table"),
-    "train": ("trainers.cli", "train one model: generator, critic, refiner or ppo"),
-    "evaluate": ("trainers.evaluate_cli", "let a generator and a critic refine together and print accuracy per turn"),
+    "train": ("benchmarks.train", "train one model: generator, critic, refiner or ppo"),
+    "evaluate": ("benchmarks.evaluate", "let a generator and a critic refine together and print accuracy per turn"),
     "envs": ("refiner_env.listing", "list environment ids, critics and rewards"),
     "data": ("data.cli", "load a corpus, audit it, and save it"),
 }

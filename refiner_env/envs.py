@@ -248,7 +248,8 @@ class RefinerVectorEnv(gym.vector.VectorEnv[Observations, Sequence[str], Any]):
                 raise OptionError(f"reset option index has {len(given)} entries: at most num_envs={self.num_envs}.")
             self._over[mask] = True
             mask = mask & (np.arange(self.num_envs) < len(given))
-        return self._observe(), self._begin(np.flatnonzero(mask).tolist(), given)
+        infos = self._begin(np.flatnonzero(mask).tolist(), given)
+        return self._observe(), infos
 
     def _begin(self, places: list[int], given: Sequence[int] | None = None) -> dict[str, Any]:
         """Start an episode in each of these sub-environments, on given or drawn problems."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,18 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
+
+
+def quiet_libraries() -> None:
+    """Keep the bars and deprecation notices of transformers and TRL out of a command's output."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    for library in ("transformers", "trl"):
+        warnings.filterwarnings("ignore", module=library)
+    warnings.filterwarnings("ignore", category=FutureWarning)
+
 
 Update = Callable[..., None]
 """`update(done, **metrics)`: where the stage stands, as a fraction in [0, 1], and its latest figures."""

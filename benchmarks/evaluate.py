@@ -1,0 +1,88 @@
+"""`refiner evaluate`: let a generator and a critic refine together, and print accuracy per turn."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from agents.generator import Generator
+from agents.seq2seq import Seq2Seq
+from benchmarks.statistics import interval
+from data import DataOptions, load_splits
+from refiner_env.critics import resolve_critic
+from refiner_env.envs import STOPS
+from refiner_env.errors import OptionError
+from refiner_env.options import add_options, option, read_options, section
+from refiner_env.tasks import TASKS
+from trainers.evaluation import turn_figures
+from trainers.rollout import play
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """A generator with a critic on one split."""
+
+    task: str = option("MathWordProblem", "the task")
+    generator: str = option("", "a folder written by refiner train or refiner compare, or a Hugging Face id")
+    critic: str = option("oracle", "a critic's name, a folder, package.module:object or file.py:object")
+    turns: int = option(3, "turns at most", low=1, high=16)
+    stop: str = option("critic", "who ends an episode; an oracle's stop counts as gold", choices=STOPS)
+    split: str = option("test", "which problems", choices=("train", "dev", "test"))
+    data: DataOptions = section(DataOptions, "problems")
+
+
+def main(argv: Sequence[str]) -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(
+        prog="refiner evaluate",
+        allow_abbrev=False,
+        description="Let a generator and a critic refine together (greedy decoding) and print accuracy per turn.",
+    )
+    parser.add_argument("--out", type=Path, default=None, help="also write the figures as JSON lines to this file")
+    add_options(parser, EvaluateOptions())
+    args = parser.parse_args(argv)
+    options = read_options(EvaluateOptions(), vars(args))
+    if not options.generator:
+        raise OptionError(
+            "refiner evaluate needs --generator: a folder written by refiner train, or a Hugging Face id."
+        )
+    evaluate(options, args.out, Console())
+    return 0
+
+
+def evaluate(options: EvaluateOptions, out: Path | None, console: Console) -> None:
+    """Print, and write if asked, the figures after each turn."""
+    task = TASKS.resolve(options.task)()
+    critic = resolve_critic(options.critic, task)
+    problems = load_splits(options.data).parts[options.split]
+    agent = Generator(Seq2Seq.load(options.generator))
+    episodes = play(agent, task, problems, critic=critic, turns=options.turns, stop=options.stop)
+    by_gold = options.stop == "gold" or (options.stop == "critic" and critic.uses_gold)
+    title = f"{options.generator} with {options.critic} on {len(problems)} {options.split} problems"
+    table = Table("T", "equivalent % [95%]", "exact %", "answer %", "fixed", "broken", "turns", title=title)
+    lines = []
+    for turn in range(1, options.turns + 1):
+        f = turn_figures(task, episodes, turn)
+        share = interval([f.ir_equivalent], f.n)
+        table.add_row(
+            str(turn),
+            f"{100 * share.mean:.1f} [{100 * share.low:.1f}, {100 * share.high:.1f}]",
+            f"{100 * f.ir_exact:.1f}",
+            f"{100 * f.answer_acc:.1f}",
+            str(f.fixed),
+            str(f.broken),
+            f"{f.mean_turns:.2f}",
+        )
+        lines.append(json.dumps({"generator": options.generator, "critic": options.critic, **asdict(f)}))
+    console.print(table)
+    if by_gold:
+        console.print("Episodes stop by gold: an upper bound, as gold is not there at inference.")
+    if out:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text("\n".join(lines) + "\n", encoding="utf-8")

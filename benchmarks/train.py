@@ -1,0 +1,167 @@
+"""`refiner train generator|critic|refiner|ppo`: train one model and save it where `from_pretrained` reads it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from agents.models import open_model
+from agents.seq2seq import Seq2Seq
+from baselines.ppo import PPOOptions, train_ppo
+from benchmarks.arms import seed_everything
+from benchmarks.folders import claim
+from data import DataOptions, Splits, content_hash, load_splits
+from refiner_env.errors import OptionError, UnknownNameError
+from refiner_env.options import add_options, option, read_options, section, to_dict
+from refiner_env.tasks import TASKS
+from refiner_env.types import Task
+from trainers.critic import CriticOptions, train_critic
+from trainers.learning import Spent
+from trainers.progress import Progress, Update, quiet_libraries
+from trainers.refiner import RefinerOptions, train_refiner
+from trainers.warm_start import WarmStartOptions, first_accuracy, warm_start, warm_start_share
+
+_TASK = option("MathWordProblem", "the task")
+_MODEL = "the model to start from: scratch:tiny, scratch:small, a folder or a Hugging Face id"
+
+
+@dataclass(frozen=True)
+class GeneratorCommand:
+    """Supervised warm start of a generator, without a critic."""
+
+    task: str = _TASK
+    model: str = option("scratch:tiny", _MODEL)
+    seed: int = option(0, "seed of training", low=0)
+    data: DataOptions = section(DataOptions, "problems")
+    train: WarmStartOptions = section(WarmStartOptions, "warm start")
+
+
+@dataclass(frozen=True)
+class CriticCommand:
+    """A critic that writes feedback on hypotheses, trained on right and perturbed ones."""
+
+    task: str = _TASK
+    model: str = option("scratch:tiny", _MODEL)
+    seed: int = option(0, "seed of training", low=0)
+    data: DataOptions = section(DataOptions, "problems")
+    train: CriticOptions = section(CriticOptions, "critic training")
+
+
+@dataclass(frozen=True)
+class RefinerCommand:
+    """REFINER training of a warm-started generator with a critic in the loop."""
+
+    task: str = _TASK
+    model: str = option("", "the warm-started generator: a folder of `refiner train generator` or a Hugging Face id")
+    critic: str = option(
+        "oracle", "who writes feedback: a critic's name, a folder, package.module:object, file.py:object"
+    )
+    seed: int = option(0, "seed of training; that of the warm start where the source is `unseen`", low=0)
+    warm_start_share: float = option(1.0, "share of the problems that the warm start saw", low=0.0, high=1.0)
+    data: DataOptions = section(DataOptions, "problems")
+    train: RefinerOptions = section(RefinerOptions, "REFINER training")
+
+
+@dataclass(frozen=True)
+class PPOCommand:
+    """TRL PPO on a warm-started generator."""
+
+    task: str = _TASK
+    model: str = option("", "the warm-started generator: a folder of `refiner train generator` or a Hugging Face id")
+    token_budget: int = option(1_000_000, "stop after this many training tokens", low=1)
+    seed: int = option(0, "seed of training", low=0)
+    data: DataOptions = section(DataOptions, "problems")
+    train: PPOOptions = section(PPOOptions, "PPO")
+
+
+COMMANDS: dict[str, Any] = {
+    "generator": GeneratorCommand(),
+    "critic": CriticCommand(),
+    "refiner": RefinerCommand(),
+    "ppo": PPOCommand(),
+}
+
+
+def main(argv: Sequence[str]) -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="refiner train", description="Train one model and save it.")
+    subparsers = parser.add_subparsers(dest="what", required=True, metavar="|".join(COMMANDS))
+    for name, defaults in COMMANDS.items():
+        text = (type(defaults).__doc__ or "").strip()
+        sub = subparsers.add_parser(name, help=text, description=text, allow_abbrev=False)
+        sub.add_argument("--out", type=Path, required=True, help="folder for the trained model and its metrics")
+        sub.add_argument("--overwrite", action="store_true", help="delete what is in the folder first")
+        add_options(sub, defaults)
+    if argv and not argv[0].startswith("-") and argv[0] not in COMMANDS:
+        raise UnknownNameError("model to train", argv[0], COMMANDS)
+    args = parser.parse_args(argv)
+    options = read_options(COMMANDS[args.what], vars(args))
+    if not options.model:
+        raise OptionError(f"refiner train {args.what} needs --model: the warm-started generator to go on with.")
+    quiet_libraries()
+    train(args.what, options, args.out, Console(), overwrite=args.overwrite)
+    return 0
+
+
+def train(what: str, options: Any, folder: Path, console: Console, *, overwrite: bool = False) -> None:
+    """Train what the options describe and save it in `folder`, with metrics.jsonl and training.json.
+
+    Raises:
+        RefinerError: the folder is in use, or the options do not fit.
+    """
+    task = TASKS.resolve(options.task)()
+    splits = load_splits(options.data)
+    seed_everything(options.seed, what)
+    lm = open_model(options.model, task, splits.train)
+    claim(folder, "training.json", overwrite=overwrite)
+    with Progress(console, folder / "metrics.jsonl").stage(f"train {what}") as update:
+        spent = _TRAINERS[what](lm, task, splits, options, update)
+    lm.save(folder)
+    record = {"what": what, "options": to_dict(options), "data_hash": content_hash(splits), "spent": asdict(spent)}
+    (folder / "training.json").write_text(json.dumps(record, indent=2) + "\n")
+    console.print(f"Saved to {folder}: load it with --model, --critic or from_pretrained.", highlight=False)
+
+
+def _generator(lm: Seq2Seq, task: Task[Any], splits: Splits, o: GeneratorCommand, update: Update) -> Spent:
+    return warm_start(lm, task, splits.train, splits.dev, o.train, seed=o.seed, update=update)
+
+
+def _critic(lm: Seq2Seq, task: Task[Any], splits: Splits, o: CriticCommand, update: Update) -> Spent:
+    return train_critic(lm, task, splits.train, splits.dev, o.train, seed=o.seed, update=update)
+
+
+def _refiner(lm: Seq2Seq, task: Task[Any], splits: Splits, o: RefinerCommand, update: Update) -> Spent:
+    return train_refiner(
+        lm,
+        task,
+        splits.train,
+        splits.dev,
+        o.train,
+        seed=o.seed,
+        update=update,
+        critic=o.critic,
+        seen=warm_start_share(len(splits.train), o.warm_start_share, o.seed),
+    )
+
+
+def _ppo(lm: Seq2Seq, task: Task[Any], splits: Splits, o: PPOCommand, update: Update) -> Spent:
+    spent, _ = train_ppo(
+        lm,
+        task,
+        splits.train,
+        o.train,
+        token_budget=o.token_budget,
+        seed=o.seed,
+        update=update,
+        score=lambda: first_accuracy(lm, task, splits.dev),
+    )
+    return spent
+
+
+_TRAINERS: dict[str, Any] = {"generator": _generator, "critic": _critic, "refiner": _refiner, "ppo": _ppo}

@@ -1,0 +1,277 @@
+"""Generator, learned critic and scripted editor; tokenizer and prompts."""
+
+from __future__ import annotations
+
+import random
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, BartConfig, BartForConditionalGeneration
+
+from agents.critic import LearnedCritic
+from agents.generator import Generator, Retrier
+from agents.models import check_spec, open_model, task_texts
+from agents.prompts import HINT, PREVIOUS, critic_prompts, generator_prompt, plain
+from agents.scripted import CONSTANT_GUESS, ScriptedEditor
+from agents.seq2seq import IGNORED, Seq2Seq, parameter_count
+from agents.tokenizer import WHOLE_PIECES, train_tokenizer
+from refiner_env.errors import CheckpointError, OptionError, UnknownNameError
+from refiner_env.tasks import MathWordProblem
+from refiner_env.types import Observations, Problem
+
+GOLD = "#0: add ( number0, number1 ) | #1: subtract ( #0, number2 ) | EOS"
+
+
+def observations(*rows: tuple[str, str, str, int]) -> Observations:
+    problem, hypothesis, feedback, turn = zip(*rows, strict=True)
+    return {"problem": problem, "hypothesis": hypothesis, "feedback": feedback, "turn": np.array(turn)}
+
+
+# ------------------------------------------------------------------------------------ tokenizer and prompts
+
+
+def test_numbers_steps_operators_and_control_tokens_are_one_token_each(lm: Seq2Seq) -> None:
+    for word in WHOLE_PIECES:
+        assert len(lm.tokenizer(word, add_special_tokens=False)["input_ids"]) == 1, word
+    assert lm.tokenizer.convert_ids_to_tokens(lm.tokenizer("( number0, #1").input_ids) == [
+        *("▁(", "▁number0", ",", "▁#1", "</s>")
+    ]
+
+
+def test_programs_and_feedback_survive_the_tokenizer(lm: Seq2Seq, task: MathWordProblem, train: list[Problem]) -> None:
+    texts = [t for p in train[:50] for t in (p.gold or "", p.text)] + [GOLD.replace("number2", "12.5")]
+    decoded = lm.tokenizer.batch_decode(lm.tokenizer(texts).input_ids, skip_special_tokens=True)
+    assert decoded == texts
+
+
+def test_text_unseen_in_training_does_not_break_the_tokenizer(lm: Seq2Seq) -> None:
+    lm.generate(["日本 \x00 \ud83d\ude00 zebra", ""])
+
+
+def test_a_tokenizer_needs_text() -> None:
+    with pytest.raises(OptionError, match="Cannot train a tokenizer"):
+        train_tokenizer([])
+
+
+def test_only_training_text_reaches_the_tokenizer(task: MathWordProblem, train: list[Problem]) -> None:
+    texts = task_texts(task, train[:5])
+    assert {p.text for p in train[:5]} <= set(texts)
+    assert "No hint." in " ".join(task_texts(task, train)) and len(texts) == 20
+
+
+def test_the_first_prompt_is_the_problem_and_later_ones_add_hypothesis_and_feedback() -> None:
+    assert generator_prompt("x  y") == "x y"
+    assert generator_prompt("x", "z", "f") == f"x {PREVIOUS} z {HINT} f"
+    assert critic_prompts(["x"], ["z"]) == [f"x {PREVIOUS} z"]
+
+
+def test_model_output_cannot_forge_control_tokens() -> None:
+    assert PREVIOUS not in plain(f"a {PREVIOUS} b") and HINT not in plain(f"{HINT}{HINT}")
+    assert generator_prompt("x", f"{HINT} No hint.", "f").count(HINT) == 1
+
+
+def test_control_tokens_cannot_be_forged_by_nesting() -> None:
+    assert PREVIOUS not in plain("<prev<previous>ious>") and HINT not in plain("<hi<hint>nt>")
+
+
+# ------------------------------------------------------------------------------------------------ the model
+
+
+def test_sizes_have_about_the_parameters_they_promise(lm: Seq2Seq) -> None:
+    assert 0.7e6 < parameter_count(lm) < 1.5e6
+    assert 7e6 < parameter_count(Seq2Seq.build("small", lm.tokenizer)) < 13e6
+    with pytest.raises(UnknownNameError, match="Did you mean 'tiny'"):
+        check_spec("scratch:tny")
+
+
+def test_padding_is_not_trained_on(lm: Seq2Seq) -> None:
+    """The loss of a batch is the token-weighted mean of the losses of its members, each alone and unpadded."""
+    prompts, targets = ["a short one", "a prompt of a few more words than the other"], ["EOS", GOLD]
+    with lm.evaluating(), torch.no_grad():
+        together = lm.loss(prompts, targets)
+        alone = [lm.loss([p], [t]) for p, t in zip(prompts, targets, strict=True)]
+    lengths = [len(lm.tokenizer(t).input_ids) for t in targets]
+    expected = sum(loss.mean.item() * n for loss, n in zip(alone, lengths, strict=True)) / sum(lengths)
+    assert together.mean.item() == pytest.approx(expected, rel=1e-4)
+    assert together.tokens == sum(loss.tokens for loss in alone)
+    assert alone[0].tokens == len(lm.tokenizer(prompts[0]).input_ids) + lengths[0]
+
+
+def test_the_loss_is_the_models_own(lm: Seq2Seq) -> None:
+    batch = lm.encode(["some text"])
+    labels = lm.tokenizer([GOLD], return_tensors="pt").input_ids
+    with lm.evaluating(), torch.no_grad():
+        logits = lm.model(**batch, labels=labels).logits
+        assert lm.loss(["some text"], [GOLD]).mean.item() == pytest.approx(
+            F.cross_entropy(logits[0], labels[0], ignore_index=IGNORED).item(), rel=1e-5
+        )
+
+
+def test_generation_keeps_order_runs_without_dropout_and_restores_the_mode(lm: Seq2Seq, train: list[Problem]) -> None:
+    prompts = [p.text for p in train[:9]]
+    model = lm.clone()
+    model.model.train()
+    greedy = model.generate(prompts, batch_size=4)
+    assert greedy == [model.generate([p])[0] for p in prompts]
+    assert model.model.training
+    assert lm.generate(prompts) == greedy
+
+
+def test_sampling_is_repeatable_under_a_seed_and_counted(lm: Seq2Seq) -> None:
+    def sample() -> list[str]:
+        torch.manual_seed(3)
+        return lm.generate(["some text"] * 4, top_p=0.9)
+
+    before = lm.generated_tokens
+    first = sample()
+    assert first == sample() and len(set(first)) > 1
+    assert lm.generated_tokens > before
+
+
+def test_an_empty_batch_is_an_empty_list(lm: Seq2Seq) -> None:
+    assert lm.generate([]) == []
+
+
+def test_long_prompts_are_cut_and_counted(lm: Seq2Seq) -> None:
+    short = Seq2Seq(lm.model, lm.tokenizer, max_prompt_tokens=16, max_new_tokens=4)
+    short.generate(["word " * 100, "word"])
+    assert short.cut_prompts == 1
+
+
+def test_saved_models_load_with_plain_transformers_and_act_alike(
+    lm: Seq2Seq, train: list[Problem], tmp_path: Path
+) -> None:
+    lm.save(tmp_path)
+    assert (tmp_path / "model.safetensors").exists() and not list(tmp_path.glob("*.bin"))
+    model, tokenizer = AutoModelForSeq2SeqLM.from_pretrained(tmp_path), AutoTokenizer.from_pretrained(tmp_path)
+    for key, value in lm.model.state_dict().items():
+        assert torch.equal(value.cpu(), model.state_dict()[key]), key
+    assert tokenizer(GOLD).input_ids == lm.tokenizer(GOLD).input_ids
+    prompts = [p.text for p in train[:4]]
+    assert Seq2Seq.load(tmp_path).generate(prompts) == lm.generate(prompts)
+
+
+def test_a_model_of_another_family_gets_the_control_tokens(lm: Seq2Seq, tmp_path: Path) -> None:
+    """A stand-in for hub models whose tokenizer has never seen the control tokens."""
+    pieces = [(p, s) for p, s in vocabulary(lm) if p.strip("▁") not in (PREVIOUS, HINT) and "<" not in p[1:]]
+    tokenizer = type(lm.tokenizer)(vocab=pieces, extra_ids=0, additional_special_tokens=[])
+    config = BartConfig(
+        vocab_size=len(tokenizer),
+        d_model=16,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=16,
+        decoder_ffn_dim=16,
+        pad_token_id=0,
+        eos_token_id=1,
+        bos_token_id=1,
+        decoder_start_token_id=1,
+        forced_eos_token_id=1,
+    )
+    BartForConditionalGeneration(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    loaded = Seq2Seq.load(tmp_path)
+    assert len(loaded.tokenizer) == len(tokenizer) + 2
+    ids = loaded.tokenizer(f"x {PREVIOUS} z {HINT} f").input_ids
+    assert loaded.tokenizer.convert_tokens_to_ids(HINT) in ids
+    assert loaded.model.get_input_embeddings().num_embeddings >= len(loaded.tokenizer)
+    assert len(loaded.generate([f"x {PREVIOUS} z"])) == 1
+
+
+def vocabulary(lm: Seq2Seq) -> list[tuple[str, float]]:
+    import json
+
+    pieces = json.loads(lm.tokenizer.backend_tokenizer.to_str())["model"]["vocab"]
+    return [(piece, score) for piece, score in pieces]
+
+
+@pytest.mark.parametrize("name", ["no/such/folder", "."])
+def test_what_is_no_model_is_named_with_a_way_out(name: str) -> None:
+    with pytest.raises(CheckpointError, match="scratch:tiny"):
+        Seq2Seq.load(name)
+
+
+def test_models_from_scratch_are_a_function_of_the_seed(task: MathWordProblem, train: list[Problem]) -> None:
+    def weights(seed: int) -> torch.Tensor:
+        torch.manual_seed(seed)
+        return open_model("scratch:tiny", task, train[:50]).model.get_input_embeddings().weight
+
+    assert torch.equal(weights(1), weights(1))
+    assert not torch.equal(weights(1), weights(2))
+
+
+# ---------------------------------------------------------------------------------------------------- acting
+
+
+def test_the_generator_answers_every_observation(lm: Seq2Seq) -> None:
+    batch = observations(("a b", "", "", 0), ("a b", GOLD, "No hint.", 1))
+    assert Generator(lm).act(batch) == lm.generate([generator_prompt("a b"), generator_prompt("a b", GOLD, "No hint.")])
+
+
+def test_retries_never_see_hypothesis_or_feedback(lm: Seq2Seq) -> None:
+    batch = observations(("a b", GOLD, "The operator in #0 is incorrect.", 1))
+    torch.manual_seed(0)
+    retried = Retrier(lm, 0.9).act(batch)
+    torch.manual_seed(0)
+    assert retried == lm.generate([generator_prompt("a b")], top_p=0.9)
+    first = observations(("a b", "", "", 0))
+    assert Retrier(lm, 0.9).act(first) == lm.generate([generator_prompt("a b")])
+
+
+def test_the_learned_critic_reads_its_text_back_and_never_sees_gold(
+    lm: Seq2Seq, task: MathWordProblem, train: list[Problem]
+) -> None:
+    class Spy(Seq2Seq):
+        prompts: list[str] = []  # noqa: RUF012
+
+        def generate(self, prompts: list[str], **_: object) -> list[str]:  # type: ignore[override]
+            self.prompts.extend(prompts)
+            return ["No hint.", "The operator in #0 is incorrect. Whatever else."][: len(prompts)]
+
+    spy = Spy(lm.model, lm.tokenizer)
+    secret = Problem("u", "a b", "SECRET", 12345.0, {"numbers": (1.0,)})
+    accepted, rejected = LearnedCritic(spy, task).critique([secret, secret], ["z1", "z2"])
+    assert accepted.accepted and not rejected.accepted
+    assert [f.kind for f in rejected.faults] == ["operator", "other"]
+    assert spy.prompts == [f"a b {PREVIOUS} z1", f"a b {PREVIOUS} z2"]
+
+
+# ------------------------------------------------------------------------------------------- scripted editor
+
+
+def edit(hypothesis: str, feedback: str, seed: int = 0) -> str:
+    problem = "There are number0 cats, number1 dogs and number2 hens."
+    return ScriptedEditor(random.Random(seed)).act(observations((problem, hypothesis, feedback, 1)))[0]
+
+
+def test_the_editor_starts_from_the_given_hypothesis_or_the_constant() -> None:
+    rows = (("p", "", "", 0), ("q", "", "", 0))
+    assert ScriptedEditor(random.Random(0), {"p": GOLD}).act(observations(*rows)) == [GOLD, CONSTANT_GUESS]
+
+
+def test_the_editor_changes_what_is_named_and_nothing_else() -> None:
+    for seed in range(20):
+        changed = edit(GOLD, "The operator in #1 is incorrect.", seed)
+        assert changed != GOLD
+        assert re.sub(r"#1: \w+", "#1: X", changed) == GOLD.replace("#1: subtract", "#1: X")
+        operand = edit(GOLD, "The second number in #1 is incorrect.", seed)
+        assert operand.startswith(GOLD[: GOLD.index("number2")]) and "number2" not in operand
+
+
+def test_the_editor_adds_and_removes_steps() -> None:
+    assert edit(GOLD, "Step #1 is not needed.") == "#0: add ( number0, number1 ) | EOS"
+    assert edit(GOLD, "Step #0 is not needed.") == "#0: subtract ( number0, number2 ) | EOS"
+    longer = edit(GOLD, "A step is missing at #2.")
+    assert longer.startswith(GOLD.removesuffix("| EOS")) and "#2:" in longer
+
+
+def test_the_editor_survives_any_hypothesis_and_feedback() -> None:
+    for hypothesis in ("", "hello", "number0 EOS", "\x00" * 50, GOLD):
+        for feedback in ("", "No hint.", "nonsense", "The operator in #9 is incorrect.", "Step #7 is not needed."):
+            assert isinstance(edit(hypothesis, feedback), str)

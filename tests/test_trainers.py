@@ -1,0 +1,372 @@
+"""Supervised, critic and REFINER training, rollouts and their figures."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from gymnasium.vector import AutoresetMode
+from rich.console import Console
+
+from agents.critic import LearnedCritic
+from agents.prompts import HINT, PREVIOUS
+from agents.seq2seq import Seq2Seq
+from data.negatives import CriticPair, critic_pairs
+from refiner_env import OracleCritic, RefinerVectorEnv
+from refiner_env.errors import OptionError, RefinerError
+from refiner_env.tasks import MathWordProblem
+from refiner_env.tasks.program import Program
+from refiner_env.types import Agent, Observations, Problem, StopReason
+from trainers import refiner
+from trainers.batches import share_of, shuffled
+from trainers.critic import CriticOptions, train_critic
+from trainers.evaluation import critic_figures, turn_figures
+from trainers.learning import BestWeights, Learner, fit
+from trainers.progress import Progress
+from trainers.refiner import RefinerOptions, hypothesis_source, refiner_step, train_refiner, turn_weights
+from trainers.rollout import play
+from trainers.warm_start import WarmStartOptions, supervised_batches, warm_start, warm_start_share
+
+
+def quiet(done: float, **metrics: object) -> None:
+    """Shows nothing."""
+
+
+class Script(Agent):
+    """Says what it is told, per problem text and turn."""
+
+    def __init__(self, lines: dict[str, list[str]]) -> None:
+        self.lines, self.seen = lines, Counter[str]()
+
+    def act(self, observations: Observations) -> list[str]:
+        rows = list(zip(observations["problem"], observations["turn"], strict=True))
+        self.seen.update(problem for problem, _ in rows)
+        return [self.lines[problem][turn] for problem, turn in rows]
+
+
+@pytest.fixture
+def scripted(dev: list[Problem]) -> tuple[list[Problem], Script]:
+    """Three problems: right at once; wrong, then right; right, but spoiled later."""
+    a, b, c = dev[:3]
+    wrong = "number9 EOS"
+    lines = {
+        a.text: [a.gold or ""] * 3,
+        b.text: [wrong, "nonsense", b.gold or ""],
+        c.text: [c.gold or "", wrong, wrong],
+    }
+    return [a, b, c], Script(lines)
+
+
+# ------------------------------------------------------------------------------------------------- rollouts
+
+
+def test_finished_episodes_leave_the_batch(task: MathWordProblem, scripted: tuple[list[Problem], Script]) -> None:
+    problems, agent = scripted
+    episodes = play(agent, task, problems, critic="oracle", turns=3, stop="critic", num_envs=2)
+    assert [len(e.turns) for e in episodes] == [1, 3, 1]
+    assert [agent.seen[p.text] for p in problems] == [1, 3, 1]
+    assert [e.stop for e in episodes] == [StopReason.ACCEPTED, StopReason.ACCEPTED, StopReason.ACCEPTED]
+    assert [e.problem.uid for e in episodes] == [p.uid for p in problems]
+
+
+def test_stops_by_gold_and_by_critic_are_told_apart(
+    task: MathWordProblem, scripted: tuple[list[Problem], Script]
+) -> None:
+    problems, agent = scripted
+    by_gold = play(agent, task, problems, critic="none", turns=3, stop="gold")
+    assert [e.stop for e in by_gold] == [StopReason.SOLVED, StopReason.SOLVED, StopReason.SOLVED]
+    never = play(agent, task, problems, critic="oracle", turns=3, stop="never")
+    assert {e.stop for e in never} == {StopReason.MAX_TURNS} and {len(e.turns) for e in never} == {3}
+
+
+def test_figures_count_fixed_broken_and_unparsable(
+    task: MathWordProblem, scripted: tuple[list[Problem], Script]
+) -> None:
+    problems, agent = scripted
+    episodes = play(agent, task, problems, critic="none", turns=3, stop="never")
+    first, second, third = (turn_figures(task, episodes, t) for t in (1, 2, 3))
+    assert (first.ir_equivalent, first.fixed, first.broken) == (pytest.approx(2 / 3), 0, 0)
+    assert (second.ir_equivalent, second.fixed, second.broken) == (pytest.approx(1 / 3), 0, 1)
+    assert (third.ir_equivalent, third.fixed, third.broken) == (pytest.approx(2 / 3), 1, 1)
+    assert (second.unparsable, third.mean_turns, third.n) == (pytest.approx(1 / 3), 3.0, 3)
+
+
+# ------------------------------------------------------------------------------------------------- learning
+
+
+def test_batches_are_full_and_use_every_index_once_a_pass() -> None:
+    batches = shuffled(10, 4, random.Random(0))
+    drawn = [i for _ in range(5) for i in next(batches)]
+    assert sorted(drawn[:10]) == sorted(drawn[10:]) == list(range(10))
+    assert drawn[:10] != drawn[10:]
+    assert len(share_of(range(100), 0.1, random.Random(0))) == 10
+
+
+def test_training_lowers_the_loss_and_counts_tokens(lm: Seq2Seq, train: list[Problem]) -> None:
+    model, losses = lm.clone(), []
+    batches = supervised_batches(train[:16], 16, random.Random(0))
+    spent = fit(model, batches, learning_rate=2e-3, steps=25, update=lambda done, **m: losses.append(m["loss"]))
+    assert losses[-1] < 0.5 * losses[0]
+    prompts, targets = next(supervised_batches(train[:16], 16, random.Random(0)))
+    assert spent.tokens == 25 * model.loss(prompts, targets).tokens and spent.steps == 25
+
+
+def test_a_token_budget_is_met_within_one_batch(lm: Seq2Seq, train: list[Problem]) -> None:
+    spent = fit(lm.clone(), supervised_batches(train, 8, random.Random(0)), learning_rate=1e-4, token_budget=6_000)
+    assert 6_000 <= spent.tokens < 6_000 + 8 * 200
+
+
+def test_the_best_weights_are_kept(lm: Seq2Seq, train: list[Problem]) -> None:
+    model, scores = lm.clone(), iter([0.2, 0.9, 0.1, 0.3])
+    best = BestWeights(model, lambda: next(scores))
+    learner, kept = Learner(model, 1e-3), []
+    for done in (0.25, 0.5, 0.75, 1.0):
+        learner.backward([train[0].text], [train[0].gold or ""])
+        learner.step(done)
+        best.check(done)
+        kept.append(model.model.get_input_embeddings().weight.detach().clone())
+    best.restore()
+    assert torch.equal(model.model.get_input_embeddings().weight, kept[1])
+    assert (best.best, best.best_done) == (0.9, 0.5)
+
+
+def test_a_gradient_that_is_not_finite_stops_training_and_leaves_the_weights(lm: Seq2Seq, train: list[Problem]) -> None:
+    model = lm.clone()
+    learner = Learner(model, 1e-3)
+    learner.backward([train[0].text], [train[0].gold or ""], weight=float("inf"))
+    with pytest.raises(RefinerError, match="lower the learning rate"):
+        learner.step(0.5)
+    assert all(torch.equal(a, b) for a, b in zip(model.model.parameters(), lm.model.parameters(), strict=True))
+
+
+def test_the_warm_start_sees_its_share_only(
+    lm: Seq2Seq, task: MathWordProblem, train: list[Problem], dev: list[Problem], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, prompts = lm.clone(), set[str]()
+    loss = Seq2Seq.loss
+    monkeypatch.setattr(Seq2Seq, "loss", lambda self, p, t: (prompts.update(p), loss(self, p, t))[1])
+    options = WarmStartOptions(steps=8, batch_size=8, share=0.1)
+    warm_start(model, task, train, dev[:4], options, seed=5, update=quiet)
+    assert prompts == {train[i].text for i in warm_start_share(len(train), 0.1, 5)} and len(prompts) == 20
+
+
+# --------------------------------------------------------------------------------------------------- critic
+
+
+def test_critic_pairs_have_the_oracles_feedback_and_the_asked_share(
+    task: MathWordProblem, train: list[Problem]
+) -> None:
+    pairs = critic_pairs(task, train * 5, random.Random(0), no_hint_share=0.25)
+    accepted = [p for p in pairs if task.read_feedback(p.feedback).accepted]
+    assert 0.2 < len(accepted) / len(pairs) < 0.3
+    for pair in pairs[:200]:
+        assert pair.feedback == OracleCritic(task).critique([pair.problem], [pair.hypothesis])[0].text
+        assert task.score(pair.problem, pair.hypothesis).ir_equivalent is task.read_feedback(pair.feedback).accepted
+    assert pairs == critic_pairs(task, train * 5, random.Random(0), no_hint_share=0.25)
+
+
+def test_critic_figures_against_hand_counted_feedback(task: MathWordProblem, train: list[Problem]) -> None:
+    operator, step = "The operator in #0 is incorrect.", "Step #0 is not needed."
+    said = ["No hint.", "No hint.", operator, f"{step} {operator}"]
+    right = ["No hint.", operator, "No hint.", f"{operator} {step}"]
+
+    class Fixed(LearnedCritic):
+        def critique(self, problems: object, hypotheses: object) -> list[object]:  # type: ignore[override]
+            return [self.task.read_feedback(text) for text in said]
+
+    pairs = [CriticPair(p, "z", text) for p, text in zip(train, right, strict=False)]
+    figures = critic_figures(task, Fixed(None, task), pairs)  # type: ignore[arg-type]
+    assert figures.exact == 0.5  # the first, and the last in another order
+    assert (figures.accept_precision, figures.accept_recall) == (0.5, 0.5)
+    assert (figures.reject_precision, figures.reject_recall) == (0.5, 0.5)
+
+
+def test_the_oracle_has_perfect_figures(task: MathWordProblem, train: list[Problem]) -> None:
+    pairs = critic_pairs(task, train, random.Random(0), no_hint_share=0.3)
+    figures = critic_figures(task, OracleCritic(task), pairs)
+    assert set(vars(figures).values()) == {1.0, len(pairs)}
+
+
+def test_a_critic_learns_to_tell_right_from_wrong(lm: Seq2Seq, task: MathWordProblem, train: list[Problem]) -> None:
+    """On its own few problems: no claim about others."""
+    model = lm.clone()
+    options = CriticOptions(steps=60, batch_size=16, learning_rate=2e-3, no_hint_share=0.5)
+    pairs = critic_pairs(task, train[:8], random.Random(9), no_hint_share=0.5)
+    before = critic_figures(task, LearnedCritic(model, task), pairs)
+    spent = train_critic(model, task, train[:8], train[:8], options, seed=0, update=quiet)
+    after = critic_figures(task, LearnedCritic(model, task), pairs)
+    assert after.exact > before.exact and after.accept_recall > 0.0
+    assert spent.steps == 60
+
+
+# -------------------------------------------------------------------------------------------------- REFINER
+
+SMALL = RefinerOptions(steps=3, batch_size=8, turns=3, learning_rate=1e-3)
+
+
+def loop(task: MathWordProblem, train: list[Problem], turns: int = 3) -> RefinerVectorEnv:
+    return RefinerVectorEnv(
+        4, task, train, "oracle", max_turns=turns, stop="gold", autoreset_mode=AutoresetMode.DISABLED
+    )
+
+
+class Ledger(Learner):
+    """Records what would be trained on."""
+
+    def __init__(self, lm: Seq2Seq) -> None:
+        super().__init__(lm, 0.0)
+        self.calls: list[tuple[list[str], list[str], float]] = []
+
+    def backward(self, prompts: list[str], targets: list[str], weight: float = 1.0) -> float:
+        self.calls.append((prompts, targets, weight))
+        return 0.0
+
+
+def test_a_step_shows_last_hypothesis_and_feedback_and_drops_what_is_solved(
+    lm: Seq2Seq, task: MathWordProblem, train: list[Problem]
+) -> None:
+    ledger, wrong = Ledger(lm), "number9 EOS"
+
+    def propose(places: list[int], observations: Observations) -> list[str]:
+        return [(train[i].gold or "") if i % 2 else wrong for i in places]  # odd places are solved at once
+
+    refiner_step(ledger, loop(task, train), [0, 1, 2, 3], propose, replace(SMALL, turn_weights=(1.0, 0.5)))  # type: ignore[arg-type]
+    first, second, third = ledger.calls
+    assert first[0] == [train[i].text for i in range(4)] and first[2] == 1.0
+    assert second[1] == third[1] == [train[0].gold, train[2].gold]
+    feedback = OracleCritic(task).critique([train[0]], [wrong])[0].text
+    assert second[0][0] == f"{train[0].text} {PREVIOUS} {wrong} {HINT} {feedback}"
+    assert second[2] == third[2] == 0.5 * 2 / 4
+
+
+def test_gold_is_a_target_and_never_an_input(lm: Seq2Seq, task: MathWordProblem, train: list[Problem]) -> None:
+    ledger = Ledger(lm)
+    propose = hypothesis_source(lm, task, train, replace(SMALL, source="perturbation"), random.Random(0), ())
+    for start in range(0, 200, 4):
+        refiner_step(ledger, loop(task, train), list(range(start, start + 4)), propose, SMALL)
+    assert len(ledger.calls) == 150
+    for prompts, targets, _ in ledger.calls:
+        for prompt, gold in zip(prompts, targets, strict=True):
+            assert gold not in prompt
+
+
+def test_nothing_is_sampled_after_the_last_turn(lm: Seq2Seq, task: MathWordProblem, train: list[Problem]) -> None:
+    calls = []
+
+    def propose(places: list[int], observations: Observations) -> list[str]:
+        calls.append(len(places))
+        return ["nonsense"] * len(places)
+
+    refiner_step(Ledger(lm), loop(task, train, 4), [0, 1, 2], propose, replace(SMALL, turns=4))  # type: ignore[arg-type]
+    assert calls == [3, 3, 3]
+
+
+def test_turn_weights_repeat_the_last_and_sum_to_one_for_mean() -> None:
+    assert turn_weights(replace(SMALL, turn_weights=(1.0,))) == [1.0, 1.0, 1.0]
+    assert turn_weights(replace(SMALL, turn_weights=(2.0, 1.0), turn_loss="mean")) == [0.5, 0.25, 0.25]
+    with pytest.raises(OptionError, match="turn-weights"):
+        turn_weights(replace(SMALL, turn_weights=(0.0,)))
+
+
+def test_gradients_of_turns_add_up(lm: Seq2Seq, task: MathWordProblem, train: list[Problem]) -> None:
+    """One backward pass per turn gives the gradient of the summed loss."""
+    texts = [p.text for p in train[:4]], [p.gold or "" for p in train[:4]]
+    twice, once = Learner(lm.clone(), 1.0), Learner(lm.clone(), 1.0)
+    for learner in (twice, once):
+        learner.lm.model.eval()  # no dropout, so that the two can be compared
+    twice.backward(*texts, 0.5)
+    twice.backward(*texts, 0.5)
+    once.backward(*texts)
+    for a, b in zip(twice.lm.model.parameters(), once.lm.model.parameters(), strict=True):
+        assert torch.allclose(a.grad, b.grad, atol=1e-6)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("source", refiner.SOURCES)
+def test_every_source_proposes_one_hypothesis_each(
+    lm: Seq2Seq, task: MathWordProblem, train: list[Problem], source: str
+) -> None:
+    seen = list(range(100))
+    propose = hypothesis_source(lm, task, train, replace(SMALL, source=source), random.Random(0), seen)
+    places = [0, 150, 1, 199]
+    none = ("",) * 4
+    turn = np.zeros(4, dtype=np.int64)
+    written = propose(
+        places, {"problem": [train[i].text for i in places], "hypothesis": none, "feedback": none, "turn": turn}
+    )
+    readable = [isinstance(task.parse(h), Program) for h in written]  # the untrained model writes none
+    right = [task.score(train[i], h).ir_equivalent for i, h in zip(places, written, strict=True)]
+    assert not any(right)
+    if source == "perturbation":
+        assert readable == [True] * 4
+    if source == "policy":
+        assert readable == [False] * 4
+    if source == "unseen":  # seen problems get perturbations, the others samples of a frozen copy
+        assert readable == [True, False, True, False]
+
+
+def test_unseen_needs_problems_that_the_warm_start_has_not_seen(
+    lm: Seq2Seq, task: MathWordProblem, train: list[Problem]
+) -> None:
+    with pytest.raises(OptionError, match="lower its --share"):
+        hypothesis_source(lm, task, train, replace(SMALL, source="unseen"), random.Random(0), range(len(train)))
+
+
+def test_refiner_goes_on_from_the_warm_start_and_samples_without_dropout(
+    lm: Seq2Seq, task: MathWordProblem, train: list[Problem], dev: list[Problem], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, modes = lm.clone(), []
+    first = {k: v.clone() for k, v in model.model.state_dict().items()}
+    real = type(model.model).generate
+
+    def watched(self: torch.nn.Module, *args: object, **kwargs: object) -> object:
+        modes.append(self.training)
+        return real(self, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(type(model.model), "generate", watched)
+    options = replace(SMALL, source="policy", learning_rate=0.0)
+    spent = train_refiner(model, task, train, dev[:8], options, seed=0, update=quiet)
+    assert modes and not any(modes)
+    for key, value in model.model.state_dict().items():
+        assert torch.equal(value, first[key]), key  # nothing was re-initialised: rate 0 leaves the warm start
+    assert spent.steps == 3 and spent.tokens > 0 and spent.rollout_tokens > 0
+
+
+def test_refiner_training_learns_to_use_feedback(lm: Seq2Seq, task: MathWordProblem, train: list[Problem]) -> None:
+    """On four problems: with feedback on a perturbation, gold becomes likelier."""
+    model = lm.clone()
+    learner, env = Learner(model, 3e-3), loop(task, train)
+    options = replace(SMALL, source="perturbation")
+    propose = hypothesis_source(model, task, train, options, random.Random(0), ())
+    losses = []
+    for _ in range(30):
+        losses.append(refiner_step(learner, env, [0, 1, 2, 3], propose, options)[-1])
+        learner.step(0.5)
+    assert sum(losses[-3:]) < 0.4 * sum(losses[:3])
+
+
+# ------------------------------------------------------------------------------------------------- progress
+
+
+def test_progress_keeps_every_figure_on_disk(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "metrics.jsonl"
+    with Progress(None, path).stage("work") as update:
+        update(0.5, loss=1.25)
+        update(1.0, loss=0.5)
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert lines == [{"stage": "work", "done": 0.5, "loss": 1.25}, {"stage": "work", "done": 1.0, "loss": 0.5}]
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_progress_shows_the_stage_and_its_latest_figures(terminal: bool) -> None:
+    console = Console(record=True, force_terminal=terminal, width=100, file=open("/dev/null", "w"))  # noqa: SIM115
+    with Progress(console).stage("warm start") as update:
+        update(1.0, loss=0.125)
+    shown = console.export_text()
+    assert "warm start" in shown
+    assert "loss 0.125" in shown
