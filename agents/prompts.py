@@ -19,7 +19,11 @@ CONTROL_TOKENS = (PREVIOUS, HINT)
 
 
 def plain(text: str) -> str:
-    """Text without anything that could be read as a control token; white space becomes single spaces."""
+    """Text without anything that could be read as a control token, or that a tokenizer refuses.
+
+    White space becomes single spaces, and half of a surrogate pair a question mark.
+    """
+    text = text.encode("utf-8", "replace").decode("utf-8")
     for token in CONTROL_TOKENS:
         text = text.replace(token, token.strip("<>"))
     return " ".join(text.split())

@@ -32,7 +32,7 @@ from agents.seq2seq import Seq2Seq
 from refiner_env.envs import RefinerVectorEnv
 from refiner_env.options import option
 from refiner_env.types import Observations, Problem, RewardFunction, Task
-from trainers.learning import BestWeights, Spent
+from trainers.learning import CHECKS, BestWeights, Spent
 from trainers.progress import Update
 
 _NEVER = -1e4
@@ -189,9 +189,10 @@ class _BudgetSpentError(Exception):
 class _Watch(TrainerCallback):
     """Reports each update, scores on development problems, and stops at the token budget."""
 
-    def __init__(self, policy: Policy, budget: int, best: BestWeights | None, checks: int, update: Update) -> None:
-        self.policy, self.budget, self.best, self.checks, self.update = policy, budget, best, checks, update
-        self.checked, self.updates, self.dev = 0, 0, 0.0
+    def __init__(self, policy: Policy, budget: int, best: BestWeights | None, update: Update) -> None:
+        self.policy, self.budget, self.best, self.update = policy, budget, best, update
+        self.checked, self.updates = 0, 0
+        self.dev = best.check(0.0) if best else 0.0
         self.records: list[dict[str, float]] = []
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
@@ -207,8 +208,8 @@ class _Watch(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.updates += 1
         done = min(1.0, self.policy.trained_tokens / self.budget)
-        if self.best and done * self.checks >= self.checked + 1:
-            self.checked, self.dev = int(done * self.checks), self.best.check(done)
+        if self.best and done * CHECKS >= self.checked + 1:
+            self.checked, self.dev = int(done * CHECKS), self.best.check(done)
         dev = {"dev": self.dev} if self.best else {}
         self.update(done, step=self.updates, **self.records[-1], **dev)
         if done >= 1.0:
@@ -225,7 +226,6 @@ def train_ppo(
     seed: int,
     update: Update,
     score: Callable[[], float] | None = None,
-    checks: int = 8,
     reward: RewardFunction | None = None,
 ) -> tuple[Spent, list[dict[str, float]]]:
     """Train the warm-started `lm` in place with TRL's PPO.
@@ -294,7 +294,7 @@ def train_ppo(
         for printing in (PrinterCallback, ProgressCallback):
             trainer.remove_callback(printing)
         trainer.accelerator.print = lambda *args, **kwargs: None
-        watch = _Watch(policy, token_budget, BestWeights(lm, score) if score else None, checks, update)
+        watch = _Watch(policy, token_budget, BestWeights(lm, score) if score else None, update)
         trainer.add_callback(watch)
         generated_before = lm.generated_tokens
         with contextlib.suppress(_BudgetSpentError):

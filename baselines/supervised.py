@@ -36,5 +36,6 @@ def train_supervised_plus(
         learning_rate=learning_rate,
         token_budget=token_budget,
         score=lambda: first_accuracy(lm, task, dev),
+        score_start=True,
         update=update,
     )

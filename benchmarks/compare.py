@@ -138,7 +138,7 @@ def _write_episodes(path: Path, episodes: Sequence[Episode]) -> None:
         for e in episodes:
             turns = [{"hypothesis": t.hypothesis, "feedback": t.feedback.text, **asdict(t.scores)} for t in e.turns]
             record = {"uid": e.problem.uid, "text": e.problem.text, "gold": e.problem.gold, "turns": turns}
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            file.write(json.dumps(record) + "\n")
 
 
 def _claim(folder: Path, header: dict[str, Any], *, resume: bool, overwrite: bool) -> None:

@@ -7,12 +7,14 @@ critic.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 
+from refiner_env.errors import OptionError
 from refiner_env.registry import Registry, load_object
 from refiner_env.tasks import TASKS
 from refiner_env.types import Critic, Feedback, Problem, Task
@@ -46,6 +48,8 @@ class NoCritic(Critic):
 
 def register_critic(name: str, factory: CriticFactory) -> None:
     """Make a critic usable by name, and register its environment `Refiner/<Task>.<name>-v0` for every task."""
+    if not re.fullmatch(r"[\w.-]+", name):
+        raise OptionError(f"The critic name {name!r} makes no environment id: use letters, digits, '_', '-' and '.'.")
     CRITICS.register(name, factory)
     for task in TASKS.names():
         register_environment(f"Refiner/{task}.{name}-v0", task, name)
@@ -63,8 +67,10 @@ def register_environment(id: str, task: str, critic: str) -> None:
 
 def resolve_critic(critic: str | Critic, task: Task[Any]) -> Critic:
     """A critic from its name, `module:object`, `file.py:object`, the folder of a learned critic, or itself."""
-    if not isinstance(critic, str):
+    if isinstance(critic, Critic):
         return critic
+    if not isinstance(critic, str):
+        raise OptionError(f"critic is {critic!r}: give a name, a path or a Critic.")
     if (Path(critic) / "config.json").is_file():
         loaded: Critic = load_object("agents.critic:LearnedCritic").load(critic, task)
         return loaded

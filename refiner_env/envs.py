@@ -73,12 +73,17 @@ class Referee:
         max_turns: int,
         stop: str,
     ) -> None:
-        if max_turns < 1:
-            raise OptionError(f"max_turns is {max_turns}: it must be at least 1.")
+        _check_count("max_turns", max_turns)
         if stop not in STOPS:
             raise UnknownNameError("stop", stop, STOPS)
         self.task = TASKS.resolve(task)() if isinstance(task, str) else task
+        if not isinstance(self.task, Task):
+            raise OptionError(f"task is {task!r}: give a name or a Task.")
         self.problems = ProceduralProblems(self.task) if problems is None else problems
+        if not hasattr(self.problems, "__len__"):
+            raise OptionError(
+                f"problems is {problems!r:.80}: give a sequence of problems, or None for procedural ones."
+            )
         if not len(self.problems):
             raise OptionError("problems is empty: give at least one problem, or None for procedural ones.")
         self.critic = resolve_critic(critic, self.task)
@@ -88,7 +93,10 @@ class Referee:
     def review(self, problems: Sequence[Problem], hypotheses: Sequence[str], taken: Sequence[int]) -> list[Turn]:
         """Judge one hypothesis per problem; `taken` counts the turns before this one. One critic call."""
         visible = problems if self.critic.uses_gold else [p.without_gold() for p in problems]
-        feedback = self.critic.critique(visible, hypotheses)
+        feedback = self.critic.critique(visible, hypotheses) if hypotheses else []
+        if len(feedback) != len(hypotheses):
+            name = type(self.critic).__name__
+            raise OptionError(f"{name} gave {len(feedback)} feedbacks for {len(hypotheses)} hypotheses.")
         turns = []
         for problem, hypothesis, said, before in zip(problems, hypotheses, feedback, taken, strict=True):
             scores = self.task.score(problem, hypothesis)
@@ -146,7 +154,7 @@ class RefinerEnv(gym.Env[dict[str, Any], str]):
     v0: first version.
     """
 
-    metadata = {"render_modes": ["ansi"]}  # noqa: RUF012  (Gymnasium declares it so)
+    metadata = {"render_modes": ["ansi"], "render_fps": 1}  # noqa: RUF012  (Gymnasium declares it so)
 
     def __init__(
         self,
@@ -221,8 +229,7 @@ class RefinerVectorEnv(gym.vector.VectorEnv[Observations, Sequence[str], Any]):
         autoreset_mode: AutoresetMode = AutoresetMode.NEXT_STEP,
         render_mode: str | None = None,
     ) -> None:
-        if num_envs < 1:
-            raise OptionError(f"num_envs is {num_envs}: it must be at least 1.")
+        _check_count("num_envs", num_envs)
         self.referee = Referee(task, problems, critic, reward, max_turns, stop)
         self.num_envs, self.render_mode = num_envs, render_mode
         self.metadata = {"render_modes": ["ansi"], "autoreset_mode": autoreset_mode}
@@ -242,21 +249,28 @@ class RefinerVectorEnv(gym.vector.VectorEnv[Observations, Sequence[str], Any]):
         super().reset(seed=seed[0] if isinstance(seed, list) else seed)
         options = options or {}
         mask = np.asarray(options.get("reset_mask", np.ones(self.num_envs, dtype=np.bool_)), dtype=np.bool_)
+        if mask.shape != (self.num_envs,):
+            raise OptionError(f"reset option reset_mask has shape {mask.shape}: it must be ({self.num_envs},).")
         given = options.get("index")
         if given is not None:
+            if not isinstance(given, Sequence | np.ndarray):
+                raise OptionError(f"reset option index is {given!r}: give a sequence of places in problems.")
             if len(given) > self.num_envs:
                 raise OptionError(f"reset option index has {len(given)} entries: at most num_envs={self.num_envs}.")
+            given = [_checked_index(index, len(self.referee.problems)) for index in given]
             self._over[mask] = True
             mask = mask & (np.arange(self.num_envs) < len(given))
         infos = self._begin(np.flatnonzero(mask).tolist(), given)
         return self._observe(), infos
 
-    def _begin(self, places: list[int], given: Sequence[int] | None = None) -> dict[str, Any]:
-        """Start an episode in each of these sub-environments, on given or drawn problems."""
-        infos: dict[str, Any] = {}
+    def _begin(
+        self, places: list[int], given: Sequence[int] | None = None, infos: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Start an episode in each of these sub-environments, on given or drawn problems; returns the infos."""
+        infos = infos or {}
         size = len(self.referee.problems)
         for i in places:
-            index = int(self.np_random.integers(size)) if given is None else _checked_index(given[i], size)
+            index = int(self.np_random.integers(size)) if given is None else given[i]
             self._problems[i] = self.referee.problems[index]
             self._hypotheses[i], self._feedback[i] = "", ""
             infos = self._add_info(infos, {"uid": self._problems[i].uid, "index": index}, i)
@@ -267,18 +281,19 @@ class RefinerVectorEnv(gym.vector.VectorEnv[Observations, Sequence[str], Any]):
     def step(
         self, actions: Sequence[str]
     ) -> tuple[Observations, np.ndarray[Any, Any], BoolArray, BoolArray, dict[str, Any]]:
-        if len(actions) != self.num_envs:
-            raise OptionError(f"step got {len(actions)} actions for {self.num_envs} environments.")
+        if isinstance(actions, str) or len(actions) != self.num_envs:
+            got = f"the text {actions!r:.80}" if isinstance(actions, str) else f"{len(actions)} actions"
+            raise OptionError(f"step got {got} for {self.num_envs} environments.")
         rewards = np.zeros(self.num_envs, dtype=np.float64)
         terminated, truncated = np.zeros(self.num_envs, dtype=np.bool_), np.zeros(self.num_envs, dtype=np.bool_)
         live, over = np.flatnonzero(~self._over).tolist(), np.flatnonzero(self._over).tolist()
+        for i in live:
+            _check_text(actions[i])
         infos: dict[str, Any] = {}
         if self._autoreset is AutoresetMode.NEXT_STEP:
             infos = self._begin(over)
         else:
             terminated[over] = True
-        for i in live:
-            _check_text(actions[i])
         turns = self.referee.review(
             [self._problems[i] for i in live], [actions[i] for i in live], [int(self._taken[i]) for i in live]
         )
@@ -286,7 +301,8 @@ class RefinerVectorEnv(gym.vector.VectorEnv[Observations, Sequence[str], Any]):
             self._hypotheses[i], self._feedback[i] = turn.hypothesis, turn.feedback.text
             rewards[i] = turn.reward
             terminated[i], truncated[i] = self.referee.ends(turn)
-            infos = self._add_info(infos, _info(turn), i)
+            ended = self._autoreset is AutoresetMode.SAME_STEP and turn.stop is not None
+            infos = self._add_info(infos, {"final_info": _info(turn)} if ended else _info(turn), i)
         self._taken[live] += 1
         self._over[live] = terminated[live] | truncated[live]
         if self._autoreset is AutoresetMode.SAME_STEP and self._over.any():
@@ -294,15 +310,12 @@ class RefinerVectorEnv(gym.vector.VectorEnv[Observations, Sequence[str], Any]):
         return self._observe(), rewards, terminated, truncated, infos
 
     def _restart_over(self, infos: dict[str, Any]) -> dict[str, Any]:
-        """Same-step autoreset: the last observation and info move to `final_obs` and `final_info`."""
-        over = self._over.copy()
+        """Same-step autoreset: the last observation moves to `final_obs`, as the last info to `final_info`."""
         last: dict[str, Any] = dict(self._observe())
-        final: dict[str, Any] = {}
-        places = np.flatnonzero(over).tolist()
+        places = np.flatnonzero(self._over).tolist()
         for i in places:
-            final = self._add_info(final, {"final_obs": {key: values[i] for key, values in last.items()}}, i)
-        begun = self._begin(places)
-        return {**final, "final_info": infos, "_final_info": over, **begun}
+            infos = self._add_info(infos, {"final_obs": {key: values[i] for key, values in last.items()}}, i)
+        return self._begin(places, infos=infos)
 
     def _observe(self) -> Observations:
         return {
@@ -334,7 +347,12 @@ def _check_text(action: object) -> None:
         raise OptionError(f"An action is text (str), got {type(action).__name__}: {action!r:.80}.")
 
 
+def _check_count(name: str, value: object) -> None:
+    if not isinstance(value, int | np.integer) or value < 1:
+        raise OptionError(f"{name} is {value!r}: it must be a whole number of at least 1.")
+
+
 def _checked_index(index: Any, size: int) -> int:
-    if not 0 <= int(index) < size:
+    if not isinstance(index, int | np.integer) or not 0 <= index < size:
         raise OptionError(f"reset option index is {index}: there are {size} problems, 0 to {size - 1}.")
     return int(index)

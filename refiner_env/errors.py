@@ -19,7 +19,7 @@ class UnknownNameError(RefinerError, LookupError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str], advice: str = "") -> None:
         self.kind, self.name, self.known, self.advice = kind, name, sorted(known), advice
-        close = difflib.get_close_matches(name.lower(), [k.lower() for k in self.known], n=1, cutoff=0.5)
+        close = difflib.get_close_matches(str(name).lower(), [k.lower() for k in self.known], n=1, cutoff=0.5)
         nearest = next((k for k in self.known if close and k.lower() == close[0]), None)
         hint = f" Did you mean {nearest!r}?" if nearest else ""
         known_names = ", ".join(self.known) or "none"

@@ -24,11 +24,14 @@ def main(argv: Sequence[str]) -> int:
         if id.startswith("Refiner/"):
             name = spec.kwargs["critic"]
             critic = CRITICS.resolve(name)(TASKS.resolve(spec.kwargs["task"])())
-            text = (type(critic).__doc__ or "").strip().splitlines()[0]
-            table.add_row(id, name, "yes" if critic.uses_gold else "no", text)
+            table.add_row(id, name, "yes" if critic.uses_gold else "no", _first_line(type(critic).__doc__))
     console.print(table)
     rewards = Table("reward", "what it pays", title="Rewards (all need gold)")
     for name in REWARDS.names():
-        rewards.add_row(name, (REWARDS.resolve(name).__doc__ or "").strip().splitlines()[0])
+        rewards.add_row(name, _first_line(REWARDS.resolve(name).__doc__))
     console.print(rewards)
     return 0
+
+
+def _first_line(doc: str | None) -> str:
+    return (doc or "").strip().partition("\n")[0]

@@ -45,7 +45,7 @@ def add_options(parser: argparse.ArgumentParser, defaults: Any, prefix: str = ""
         low, high = f.metadata["low"], f.metadata["high"]
         limits = f"; {_range_text(low, high)}" if low is not None or high is not None else ""
         limits = "; one of " + ", ".join(f.metadata["choices"]) if f.metadata["choices"] else limits
-        text = f"{f.metadata['help']} (default: {_show(value)}{limits})"
+        text = f"{f.metadata['help']} (default: {_show(value)}{limits})".replace("%", "%%")
         dest = prefix + f.name
         if isinstance(value, bool):
             group.add_argument(flag(dest), dest=dest, action=argparse.BooleanOptionalAction, default=None, help=text)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import sys
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -60,6 +61,8 @@ def load_object(path: str) -> Any:
         RefinerError: no such module, file or object; the message says which.
     """
     where, _, attribute = path.rpartition(":")
+    if not where or (where.startswith(".") and not where.endswith(".py")):
+        raise RefinerError(f"Cannot load {path!r}: give package.module:object or path/file.py:object.")
     try:
         module = _load_file(Path(where)) if where.endswith(".py") else importlib.import_module(where)
     except ModuleNotFoundError as error:
@@ -74,8 +77,14 @@ def load_object(path: str) -> Any:
 def _load_file(path: Path) -> Any:
     if not path.is_file():
         raise RefinerError(f"Cannot load {str(path)!r}: no such file.")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    name = f"refiner_plugin:{path.resolve()}"  # no import can have this name
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec and spec.loader  # always there for a .py file
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    sys.modules[name] = module  # dataclasses and pickle look a class's module up
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
     return module

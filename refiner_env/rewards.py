@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from refiner_env.errors import OptionError
 from refiner_env.registry import Registry
 from refiner_env.types import Problem, RewardFunction, Scores
 
@@ -27,7 +28,7 @@ def bleu(problem: Problem, hypothesis: str, scores: Scores) -> float:
     """Sentence BLEU-4 against gold, the reward of the paper's PPO baseline (RL4LMs), by sacrebleu."""
     from sacrebleu import sentence_bleu
 
-    return sentence_bleu(hypothesis, [problem.gold or ""], tokenize="none").score / 100
+    return min(1.0, sentence_bleu(hypothesis, [problem.gold or ""], tokenize="none").score / 100)
 
 
 for _reward in (exact_match, equivalent, answer, bleu):
@@ -36,4 +37,7 @@ for _reward in (exact_match, equivalent, answer, bleu):
 
 def resolve_reward(reward: str | RewardFunction) -> RewardFunction:
     """A reward function from its name, `module:object`, `file.py:object`, or itself."""
-    return REWARDS.resolve(reward) if isinstance(reward, str) else reward
+    function = REWARDS.resolve(reward) if isinstance(reward, str) else reward
+    if not callable(function):
+        raise OptionError(f"reward is {reward!r}: give a name or a function of problem, hypothesis and scores.")
+    return function

@@ -43,6 +43,7 @@ def dev(task: MathWordProblem) -> list[Problem]:
 def lm(task: MathWordProblem, train: list[Problem]) -> Seq2Seq:
     """An untrained tiny model. Shared: clone it before training."""
     import torch
+
     from agents.models import open_model
 
     torch.manual_seed(0)

@@ -116,5 +116,5 @@ def test_an_allowed_import_is_left_alone(tmp_path: Path, file: str, source: str)
 
 
 def test_a_file_beside_the_folders_is_found(tmp_path: Path) -> None:
-    (tmp_path / "helpers.py").write_text("")
-    assert forbidden(tmp_path) == ["helpers.py: no Python file may stand beside the folders"]
+    (tmp_path / "loose.py").write_text("")
+    assert forbidden(tmp_path) == ["loose.py: no Python file may stand beside the folders"]

@@ -258,6 +258,7 @@ def test_a_problem_that_cannot_be_judged_is_named(broken: Problem, value: str) -
 DIFFERENCE = "#0: subtract ( number0, number1 ) | EOS"
 PRODUCT_LESS = "#0: multiply ( number0, number1 ) | #1: subtract ( #0, number2 ) | EOS"
 TWO_SUMS = "#0: add ( number0, number1 ) | #1: add ( number2, number3 ) | #2: divide ( #0, #1 ) | EOS"
+TWICE_MORE = "#0: add ( number0, number1 ) | #1: add ( #0, number1 ) | #2: add ( #1, number1 ) | EOS"
 DOZENS = "#0: multiply ( number0, 12.0 ) | #1: add ( number1, #0 ) | EOS"
 
 
@@ -362,6 +363,7 @@ def test_faults_name_what_is_wrong_and_where(
         (TWO_SUMS, "#0: add ( number0, number1 ) | #1: divide ( #0, number2 )", 1),
         (TWO_SUMS, "#0: add ( number2, number3 ) | #1: divide ( number0, #0 )", 0),
         (TWO_SUMS, "#0: add ( number0, number1 ) | #1: add ( number2, number3 )", 2),
+        (TWICE_MORE, "#0: add ( number0, number1 ) | #1: add ( #0, number1 )", 2),
     ],
 )
 def test_a_missing_step_is_one_fault(gold: str, hypothesis: str, place: int) -> None:
@@ -581,3 +583,11 @@ def test_no_text_makes_read_feedback_raise(text: str) -> None:
     assert feedback.text == text
     assert feedback.accepted == (not feedback.faults)
     assert {f.kind for f in feedback.faults} <= set(TASK.fault_kinds)
+
+
+def test_diagnosis_of_steps_that_use_each_other_twice_takes_no_time() -> None:
+    """30 extra steps, each using the two before it: 2^30 paths, which a model may well write."""
+    chain = [f"#{k}: add ( #{k - 1}, #{k - 2} )" for k in range(2, 30)]
+    hypothesis = " | ".join(["#0: add ( number0, number0 )", "#1: add ( #0, number0 )", *chain, "EOS"])
+    problem = Problem("u", "x", "#0: subtract ( number1, number2 ) | EOS", 1.0, {"numbers": (1.0, 3.0, 2.0)})
+    assert len([f for f in TASK.diagnose(problem, hypothesis) if f.kind == "extra_step"]) == 29

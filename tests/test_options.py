@@ -17,6 +17,7 @@ from refiner_env.options import add_options, option, read_options, section, to_d
 class Inner:
     learning_rate: float = option(0.5, "peak learning rate", low=0.0, high=1.0)
     name: str = option("", "what to call it")
+    weights: tuple[float, ...] = option((1.0,), "weights", low=0.0)
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def test_options_become_plain_json() -> None:
         "quiet": False,
         "seeds": [2],
         "share": 0.5,
-        "warm_start": {"learning_rate": 0.5, "name": ""},
+        "warm_start": {"learning_rate": 0.5, "name": "", "weights": [1.0]},
     }
 
 
@@ -116,6 +117,7 @@ def test_options_become_plain_json() -> None:
         (["--warm-start.learning-rate", "1.5"], "--warm-start.learning-rate is 1.5: it must be between 0.0 and 1.0."),
         (["--warm-start.learning-rate", "-0.1"], "--warm-start.learning-rate is -0.1: it must be between 0.0 and 1.0."),
         (["--warm-start.learning-rate", "nan"], "--warm-start.learning-rate is nan: it must be between 0.0 and 1.0."),
+        (["--warm-start.weights", "1", "nan"], "--warm-start.weights is nan: it must be at least 0.0."),
         (["--share", "nan"], "--share is nan: it must be at most 0.9."),
     ],
 )

@@ -18,6 +18,8 @@ Batch = tuple[list[str], list[str]]
 WARMUP = 0.05
 """Share of training in which the learning rate rises; it falls linearly after."""
 MAX_GRADIENT_NORM = 1.0
+CHECKS = 8
+"""How often weights are scored on development problems in one training, the same for every arm."""
 
 
 @dataclass
@@ -105,30 +107,33 @@ def fit(
     steps: int | None = None,
     token_budget: int | None = None,
     score: Callable[[], float] | None = None,
-    checks: int = 8,
+    score_start: bool = False,
     update: Update = lambda done, **metrics: None,
 ) -> Spent:
     """Supervised training for a number of steps or of tokens, whichever is given.
 
     Args:
         batches: endless (prompts, targets).
-        score: development score by which the weights are chosen, `checks` times in all, the end
+        score: development score by which the weights are chosen, `CHECKS` times in all, the end
             included; None keeps the last weights.
+        score_start: the weights before training may be chosen too, as they are when an arm goes on from a
+            warm start.
 
     Returns:
         What it spent; scoring is not counted as training.
     """
     started = time.monotonic()
     learner, best = Learner(lm, learning_rate), BestWeights(lm, score) if score else None
-    checked, done, dev = 0, 0.0, 0.0
+    checked, done = 0, 0.0
+    dev = best.check(0.0) if best and score_start else 0.0
     while done < 1.0:
         prompts, targets = next(batches)
         loss = learner.backward(prompts, targets)
         learner.step(done)
         spent = learner.spent
         done = spent.steps / steps if steps else spent.tokens / (token_budget or 1)
-        if best and done * checks >= checked + 1:
-            checked, dev = int(done * checks), best.check(done)
+        if best and done * CHECKS >= checked + 1:
+            checked, dev = int(done * CHECKS), best.check(done)
         update(min(done, 1.0), step=spent.steps, loss=loss, **({"dev": dev} if best else {}))
     if best:
         best.restore()

@@ -30,7 +30,7 @@ from refiner_env.options import option
 from refiner_env.types import Critic, Observations, Problem, Task
 from trainers.batches import shuffled
 from trainers.evaluation import turn_figures
-from trainers.learning import BestWeights, Learner, Spent
+from trainers.learning import CHECKS, BestWeights, Learner, Spent
 from trainers.progress import Update
 from trainers.rollout import play, select
 
@@ -105,14 +105,14 @@ def train_refiner(
 
     best = BestWeights(lm, score)
     batches = shuffled(len(train), options.batch_size, rng)
-    every = max(1, options.steps // 8)
-    dev_refined = 0.0
+    checked, dev_refined = 0, best.check(0.0)
     for step in range(options.steps):
         losses = refiner_step(learner, env, next(batches), propose, options)
         learner.step(step / options.steps)
-        if (step + 1) % every == 0 or step + 1 == options.steps:
-            dev_refined = best.check((step + 1) / options.steps)
-        update((step + 1) / options.steps, step=step + 1, loss=losses[0], last_turn_loss=losses[-1], dev=dev_refined)
+        done = (step + 1) / options.steps
+        if done * CHECKS >= checked + 1:
+            checked, dev_refined = int(done * CHECKS), best.check(done)
+        update(done, step=step + 1, loss=losses[0], last_turn_loss=losses[-1], dev=dev_refined)
     best.restore()
     learner.spent.rollout_tokens = lm.generated_tokens - generated_before - spent_scoring
     learner.spent.wall_s = time.monotonic() - started

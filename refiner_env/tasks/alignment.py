@@ -8,6 +8,9 @@ has at least one fault.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
+
 from refiner_env.tasks.program import (
     COMMUTATIVE,
     SLOTS,
@@ -42,6 +45,7 @@ def _faults(hypothesis: Program, gold: Program, n_numbers: int) -> tuple[Fault, 
         return _without_steps(hypothesis, gold)
     pairs = _align(hypothesis.steps, gold.steps)
     gold_of = {h: g for h, g in pairs if h is not None and g is not None}
+    same = _matcher(hypothesis.steps, gold.steps, gold_of)
     faults: list[Fault] = []
     for h, g in pairs:
         if h is None:
@@ -49,7 +53,7 @@ def _faults(hypothesis: Program, gold: Program, n_numbers: int) -> tuple[Fault, 
         elif g is None:
             faults.append(Fault("extra_step", h, span=hypothesis.steps[h].span))
         else:
-            faults += _step_faults(h, hypothesis.steps[h], gold.steps[g], gold_of, n_numbers)
+            faults += _step_faults(h, hypothesis.steps[h], gold.steps[g], same, n_numbers)
     return tuple(faults)
 
 
@@ -102,13 +106,15 @@ def _orientations(gold: Step) -> tuple[Step, ...]:
     return (gold, gold.flipped()) if gold.operator in COMMUTATIVE else (gold,)
 
 
-def _step_faults(h: int, step: Step, gold: Step, gold_of: dict[int, int], n_numbers: int) -> list[Fault]:
+def _step_faults(
+    h: int, step: Step, gold: Step, same: Callable[[Operand, Operand], bool], n_numbers: int
+) -> list[Fault]:
     operator_span, *operand_spans = step.slot_spans
     faults = [] if step.operator == gold.operator else [Fault("operator", h, "operator", span=operator_span)]
 
     def wrong_slots(orientation: Step) -> list[int]:
         pairs = zip(step.operands, orientation.operands, strict=True)
-        return [i for i, (mine, right) in enumerate(pairs) if not _same(mine, right, gold_of)]
+        return [i for i, (mine, right) in enumerate(pairs) if not same(mine, right)]
 
     for i in min(map(wrong_slots, _orientations(gold)), key=len):
         kind = slot_fault(step.operands[i], h, n_numbers) or "operand"
@@ -116,10 +122,35 @@ def _step_faults(h: int, step: Step, gold: Step, gold_of: dict[int, int], n_numb
     return faults
 
 
-def _same(mine: Operand, right: Operand, gold_of: dict[int, int]) -> bool:
-    if isinstance(mine, StepRef) and isinstance(right, StepRef):
-        return gold_of.get(mine.step) == right.step
-    return mine == right
+def _matcher(
+    hypothesis: tuple[Step, ...], gold: tuple[Step, ...], gold_of: dict[int, int]
+) -> Callable[[Operand, Operand], bool]:
+    """Whether an operand of the hypothesis is one of gold, or would be with missing steps in and extra ones out.
+
+    A slot that an operand of a missing step fills, or that an extra step fills in place of one of its operands,
+    is no fault of its own: the missing or extra step says it.
+    """
+
+    @cache  # without it, a chain of steps that use each other twice takes exponential time
+    def same(mine: Operand, right: Operand) -> bool:
+        if isinstance(mine, StepRef) and isinstance(right, StepRef) and mine.step in gold_of:
+            if gold_of[mine.step] == right.step:
+                return True
+        elif not isinstance(mine, StepRef) and mine == right:
+            return True
+        if isinstance(right, StepRef) and right.step not in gold_of.values():
+            return any(same(mine, operand) for operand in _inputs(gold, right.step))
+        if isinstance(mine, StepRef) and mine.step not in gold_of:
+            return any(same(operand, right) for operand in _inputs(hypothesis, mine.step))
+        return False
+
+    return same
+
+
+def _inputs(steps: tuple[Step, ...], k: int) -> list[Operand]:
+    """The operands of step k that do not point ahead."""
+    operands = steps[k].operands if k < len(steps) else ()
+    return [o for o in operands if not isinstance(o, StepRef) or o.step < k]
 
 
 def _insertion_point(pairs: list[tuple[int | None, int | None]], g: int | None) -> int:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
+from refiner_env.errors import DataError
 from refiner_env.tasks import program as ir
 from refiner_env.tasks.alignment import faults_against
 from refiner_env.tasks.program import Number, Operand, Program, Step, StepRef
@@ -44,7 +45,12 @@ _READERS = [
 ]
 PERTURBATIONS = ("operator", "operand", "swap", "missing_step", "extra_step", "several")
 
-parse = lru_cache(maxsize=1 << 16)(ir.parse)
+_parse_short = lru_cache(maxsize=1 << 16)(ir.parse)
+
+
+def parse(text: str) -> Program | ParseFailure:
+    """`program.parse`, remembered: rollouts read the same gold and hypotheses again and again."""
+    return _parse_short(text) if len(text) <= ir.MAX_CHARS else ir.parse(text)
 
 
 class MathWordProblem(Task[Program]):
@@ -121,7 +127,9 @@ class MathWordProblem(Task[Program]):
 
 def numbers(problem: Problem) -> tuple[float, ...]:
     """The values behind number0, number1, ..."""
-    values: tuple[float, ...] = problem.metadata["numbers"]
+    values: tuple[float, ...] | None = problem.metadata.get("numbers")
+    if values is None:
+        raise DataError(f"Problem {problem.uid!r} has no metadata['numbers']: the values behind number0, number1, ...")
     return values
 
 
@@ -129,7 +137,7 @@ def gold_program(problem: Problem) -> Program:
     """The parsed gold of a problem that has one."""
     program = parse(problem.gold or "")
     if isinstance(program, ParseFailure):
-        raise ValueError(f"Problem {problem.uid!r} has no readable gold program: {problem.gold!r} ({program.message}).")
+        raise DataError(f"Problem {problem.uid!r} has no readable gold program: {problem.gold!r} ({program.message}).")
     return program
 
 

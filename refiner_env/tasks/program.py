@@ -113,7 +113,7 @@ def render(program: Program) -> str:
 
 _TOKEN = re.compile(
     r"\s*(?:(?P<end><END>|END>|EOS\b)|(?P<number>number[0-9]{1,4}\b)|(?P<step>\#[0-9]{1,4}\b)"
-    r"|(?P<constant>-?[0-9]{1,15}(?:\.[0-9]{1,15})?(?:e[+-]?[0-9]{1,3})?\b)"
+    r"|(?P<constant>-?[0-9]{1,16}(?:\.[0-9]{1,20})?(?:e[+-]?[0-9]{1,3})?\b)"
     r"|(?P<word>[a-z]+\b)|(?P<mark>[():,|]))",
     re.IGNORECASE,
 )
@@ -156,7 +156,11 @@ class _Reader:
         token, span = self.take("a number, a step or a constant", "number", "step", "constant")
         if kind == "number":
             return Number(int(token[len("number") :])), span
-        return (StepRef(int(token[1:])) if kind == "step" else Constant(float(token))), span
+        if kind == "step":
+            return StepRef(int(token[1:])), span
+        if math.isinf(value := float(token)):
+            raise _SyntaxError(f"expected a finite constant, found {token!r}", span)
+        return Constant(value), span
 
     def step(self, index: int) -> Step:
         label, (start, _) = self.take(f"#{index}:", "step")
@@ -229,7 +233,7 @@ def execute(program: Program, numbers: Sequence[float]) -> float | Fault:
 
     def value(operand: Operand) -> float:
         if isinstance(operand, Number):
-            return numbers[operand.index]
+            return float(numbers[operand.index])
         return values[operand.step] if isinstance(operand, StepRef) else operand.value
 
     for i, step in enumerate(program.steps):
@@ -244,7 +248,7 @@ def execute(program: Program, numbers: Sequence[float]) -> float | Fault:
         if not math.isfinite(values[-1]):
             return Fault("overflow", i, span=step.span)
     if slot_fault(program.result, len(values), len(numbers)):
-        return Fault("unknown_number", None)
+        return Fault("bare")
     return value(program.result)
 
 

@@ -320,7 +320,7 @@ def story(seed: int, index: int) -> Problem:
         if _sensible(program, numbers, distinct=True) and _sensible(premise, numbers):
             break
     answer = _results(program, numbers)[-1]
-    metadata = {"numbers": numbers, "schema": schema.name, "steps": n_steps}
+    metadata = {"numbers": numbers, "schema": schema.name}
     return Problem(
         f"stories/{seed}/{index}", _SLOT.sub(lambda slot: words[slot[1]], text), render(program), answer, metadata
     )
