@@ -15,6 +15,7 @@ only: that is what the paper's PPO baseline does too (RL4LMs with a BLEU reward,
 from __future__ import annotations
 
 import contextlib
+import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -45,9 +46,9 @@ class PPOOptions:
 
     batch_size: int = option(64, "problems a rollout", low=2)
     epochs: int = option(4, "optimizer steps on each rollout", low=1, high=64)
-    learning_rate: float = option(1e-4, "AdamW learning rate", low=0.0, high=1.0)
+    learning_rate: float = option(5e-5, "AdamW learning rate", low=0.0, high=1.0)
     kl_coef: float = option(0.02, "weight of the KL penalty towards the warm start", low=0.0)
-    temperature: float = option(1.0, "sampling temperature of rollouts", low=0.01)
+    temperature: float = option(0.7, "sampling temperature of rollouts", low=0.01)
     reward: str = option("equivalent", "reward by name; bleu is the paper's")
 
 
@@ -240,6 +241,8 @@ def train_ppo(
         What it spent, and per update `reward` (mean over the rollout), `kl` to the warm start, `ratio` and `approx_kl`.
     """
     import datasets
+
+    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
     from trl.experimental.ppo import PPOConfig, PPOTrainer  # costs seconds of import: late
 
     started = time.monotonic()

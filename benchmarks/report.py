@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -17,8 +18,10 @@ Row = dict[str, Any]
 Key = tuple[str, str, str]
 """(arm, critic, stop)."""
 
-_STOPS = {"never": "", "critic": "", "gold": " (stops by gold)"}
-HEADINGS = ("arm", "feedback", "T", "equivalent % [95%]", "answer %", "fixed", "broken", "train tokens", "train s")
+_STOPS = {"never": "", "critic": "", "gold": "*"}
+BY_GOLD = "* The episode stops by gold, which is not there at inference: an upper bound."
+COSTS = "Mtok, s: the generator's training in millions of tokens and in seconds, the warm start included."
+HEADINGS = ("arm", "critic", "T", "equivalent % [95%]", "answer %", "fixed/broken", "Mtok", "s")
 
 
 def by_arm(rows: Sequence[Row]) -> dict[Key, dict[int, list[Row]]]:
@@ -35,17 +38,15 @@ def table_rows(rows: Sequence[Row]) -> list[tuple[str, ...]]:
     for (arm, critic, stop), turns in by_arm(rows).items():
         for turn, seeds in turns.items():
             share = _equivalent(seeds)
-            name = f"{arm}, majority" if (arm, stop) == ("retries", "never") else arm
             lines.append(
                 (
-                    name,
-                    critic + _STOPS[stop],
+                    arm,
+                    "vote" if (arm, stop) == ("retries", "never") else critic + _STOPS[stop],
                     str(turn),
                     f"{100 * share.mean:.1f} [{100 * share.low:.1f}, {100 * share.high:.1f}]",
                     f"{100 * _mean(seeds, 'answer_acc'):.1f}",
-                    f"{_mean(seeds, 'fixed'):.0f}",
-                    f"{_mean(seeds, 'broken'):.0f}",
-                    f"{_mean(seeds, 'train_tokens') / 1e6:.2f} M",
+                    f"{_mean(seeds, 'fixed'):.0f}/{_mean(seeds, 'broken'):.0f}",
+                    f"{_mean(seeds, 'train_tokens') / 1e6:.2f}",
                     f"{_mean(seeds, 'wall_s'):.0f}",
                 )
             )
@@ -98,10 +99,13 @@ def write_report(folder: Path, rows: Sequence[Row], console: Console) -> None:
     seeds = sorted({row["seed"] for row in rows})
     over = _equivalent([r for r in rows if r["turns"] == 1][:1]).over if len(seeds) == 1 else "seeds"
     title = f"{rows[0]['task']}, {header['data_sizes']['test']} test problems, seeds {seeds}; intervals over {over}"
-    table = Table(*HEADINGS, title=title)
-    for line in lines:
-        table.add_row(*line)
+    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for heading in HEADINGS:
+        table.add_column(heading, justify="left" if heading in ("arm", "critic") else "right", no_wrap=True)
+    for i, line in enumerate(lines):
+        table.add_row(*line, end_section=i + 1 < len(lines) and lines[i + 1][:2] != line[:2])
     console.print(table)
+    console.print(f"{BY_GOLD} {COSTS}", highlight=False, soft_wrap=True)
     for note in notes:
         console.print(f"- {note}", highlight=False, soft_wrap=True)
     (folder / "report.md").write_text(_markdown(header, title, lines, notes), encoding="utf-8")
@@ -120,7 +124,7 @@ def plot(path: Path, rows: Sequence[Row], title: str) -> None:
     for i, ((arm, critic, stop), turns) in enumerate(by_arm(rows).items()):
         shares = [_equivalent(seeds) for seeds in turns.values()]
         errors = [[100 * (s.mean - s.low) for s in shares], [100 * (s.high - s.mean) for s in shares]]
-        label = f"{arm}, {critic}{_STOPS[stop]}" if len(turns) > 1 else arm
+        label = f"{arm}, {critic}{_STOPS[stop]}" if len(turns) > 1 else f"{arm}, no critic"
         places = [t + 0.025 * (i - 4) for t in turns]
         style = "--" if arm in ("scripted", "retries") else "-"
         axes.errorbar(places, [100 * s.mean for s in shares], yerr=errors, label=label, marker="o", ls=style, capsize=2)
@@ -148,7 +152,9 @@ def _markdown(header: dict[str, Any], title: str, lines: Sequence[tuple[str, ...
             *(f"- {note}" for note in notes),
             "",
             "`fixed` and `broken` count problems against the same arm's first hypothesis. Accuracy is the share of",
-            "programs equivalent to gold. `stops by gold` needs gold at inference and is an upper bound.",
+            f"programs equivalent to gold. {COSTS}",
+            "",
+            BY_GOLD.replace("*", "\\*"),
             "",
             "![Accuracy per turn](accuracy.png)",
             "",

@@ -36,7 +36,7 @@ def flag(name: str) -> str:
 
 def add_options(parser: argparse.ArgumentParser, defaults: Any, prefix: str = "") -> None:
     """Add one flag per field of the options object `defaults`; nested groups get the prefix `group.`."""
-    group = parser.add_argument_group(prefix.rstrip(".") or "options")
+    group = parser.add_argument_group(prefix.rstrip(".") or "settings")
     for f in dataclasses.fields(defaults):
         value = getattr(defaults, f.name)
         if "section" in f.metadata:

@@ -117,9 +117,9 @@ def test_the_folder_explains_the_run(run: Run) -> None:
     assert header["options"]["refiner"]["steps"] == 6 and header["data_sizes"] == {"train": 120, "dev": 8, "test": 12}
     assert header["versions"]["trl"] and len(header["data_hash"]) == len(header["options_hash"]) == 16
     report = (folder / "report.md").read_text()
-    for text in ("supervised+", "stops by gold", "PPO's mean reward", "Learned critic on", header["data_hash"]):
+    for text in ("supervised+", "stops by gold, which", "PPO's mean reward", "Learned critic on", header["data_hash"]):
         assert text in report
-    assert "retries, majority" in shown
+    assert "vote" in shown
     assert (folder / "accuracy.png").read_bytes().startswith(b"\x89PNG")
     for stage in ("warm_start", "critic", "refiner", "supervised_plus", "ppo"):
         assert (folder / "seed-0" / stage / "model.safetensors").exists()
@@ -249,8 +249,8 @@ def test_the_table_and_findings_average_over_seeds(run: Run) -> None:
     folder, rows, _ = run
     other = [{**r, "seed": 1, "ir_equivalent": 1.0, "fixed": 10} for r in rows]
     zeros = [{**r, "ir_equivalent": 0.0, "fixed": 0} for r in rows]
-    line = next(x for x in table_rows(zeros + other) if x[:3] == ("refiner", "oracle (stops by gold)", "2"))
-    assert line[3].startswith("50.0 [0.0, 100.0]") and line[5] == "5"
+    line = next(x for x in table_rows(zeros + other) if x[:3] == ("refiner", "oracle*", "2"))
+    assert line[3].startswith("50.0 [0.0, 100.0]") and line[5] == "5/0"
     assert any("T=1 to T=2: 50.0% to 50.0% (+0.0 points" in note for note in findings(folder, zeros + other))
 
 

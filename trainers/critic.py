@@ -55,7 +55,7 @@ def critic_batches(
     task: Task[Any], problems: Sequence[Problem], options: CriticOptions, rng: random.Random
 ) -> Iterator[Batch]:
     """Endless batches; every pass over the problems draws new hypotheses."""
-    for places in shuffled(len(problems), options.batch_size, rng):
+    for places in shuffled(problems, options.batch_size, rng):
         pairs = critic_pairs(task, [problems[i] for i in places], rng, no_hint_share=options.no_hint_share)
         prompts = critic_prompts([p.problem.text for p in pairs], [p.hypothesis for p in pairs])
         yield prompts, [p.feedback for p in pairs]
