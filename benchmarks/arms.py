@@ -23,10 +23,9 @@ from baselines.ppo import train_ppo
 from baselines.supervised import train_supervised_plus
 from benchmarks.presets import CompareOptions
 from data import Splits
-from data.negatives import critic_pairs
 from refiner_env.types import Agent, Episode, Task
 from trainers.critic import train_critic
-from trainers.evaluation import TurnFigures, critic_figures, turn_figures
+from trainers.evaluation import TurnFigures, perturbed_figures, turn_figures
 from trainers.learning import Spent
 from trainers.progress import Progress, Update
 from trainers.refiner import train_refiner
@@ -64,9 +63,8 @@ class Training:
         def critic(update: Update) -> Trained:
             lm = open_model(o.critic_model, task, train, dropout=o.dropout)
             spent = train_critic(lm, task, train, dev, o.critic, seed=seed, update=update)
-            held_out = random.Random(f"test {seed}")
-            judged = critic_pairs(task, self.splits.test, held_out, no_hint_share=o.critic.no_hint_share)
-            return lm, spent, asdict(critic_figures(task, LearnedCritic(lm, task), judged))
+            test, share = self.splits.test, o.critic.no_hint_share
+            return lm, spent, asdict(perturbed_figures(task, LearnedCritic(lm, task), test, share, f"test {seed}"))
 
         def refiner(update: Update) -> Trained:
             lm = models["warm_start"][0].clone()

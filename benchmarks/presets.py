@@ -36,14 +36,14 @@ PRESETS = {
         dropout=0.0,
         data=DataOptions(n_test=500),
         warm_start=WarmStartOptions(steps=150),
-        critic=CriticOptions(steps=500),
+        critic=CriticOptions(steps=350),
         refiner=RefinerOptions(steps=40),
     ),
     "svamp": CompareOptions(
         data=DataOptions(source="svamp"),
-        warm_start=WarmStartOptions(steps=500),
-        critic=CriticOptions(steps=1_000),
-        refiner=RefinerOptions(steps=200),
+        warm_start=WarmStartOptions(steps=400),
+        critic=CriticOptions(steps=800),
+        refiner=RefinerOptions(steps=120),
     ),
 }
 """`quick`: built-in stories in minutes on two cores; `svamp`: MAWPS and ASDiv-A to train, SVAMP to test."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,15 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.statistics import Interval, interval
+from trainers.evaluation import CriticFigures
 
 Row = dict[str, Any]
 Key = tuple[str, str, str]
 """(arm, critic, stop)."""
 
-_STOPS = {"never": "", "critic": "", "gold": "*"}
 BY_GOLD = "* The episode stops by gold, which is not there at inference: an upper bound."
 COSTS = "Mtok, s: the generator's training in millions of tokens and in seconds, the warm start included."
-HEADINGS = ("arm", "critic", "T", "equivalent % [95%]", "answer %", "fixed/broken", "Mtok", "s")
+HEADINGS = ("arm", "critic", "T", "equivalent % [95%]", "answer", "fixed/broken", "Mtok", "s")
 
 
 def by_arm(rows: Sequence[Row]) -> dict[Key, dict[int, list[Row]]]:
@@ -30,6 +31,13 @@ def by_arm(rows: Sequence[Row]) -> dict[Key, dict[int, list[Row]]]:
     for row in rows:
         arms[row["arm"], row["critic"], row["stop"]][row["turns"]].append(row)
     return arms
+
+
+def critic_label(arm: str, critic: str, stop: str) -> str:
+    """The critic as the table names it: starred where gold ends the episode; samples without one may vote."""
+    if (arm, stop) == ("retries", "never"):
+        return "vote"
+    return f"{critic}*" if stop == "gold" else critic
 
 
 def table_rows(rows: Sequence[Row]) -> list[tuple[str, ...]]:
@@ -41,11 +49,11 @@ def table_rows(rows: Sequence[Row]) -> list[tuple[str, ...]]:
             lines.append(
                 (
                     arm,
-                    "vote" if (arm, stop) == ("retries", "never") else critic + _STOPS[stop],
+                    critic_label(arm, critic, stop),
                     str(turn),
                     f"{100 * share.mean:.1f} [{100 * share.low:.1f}, {100 * share.high:.1f}]",
                     f"{100 * _mean(seeds, 'answer_acc'):.1f}",
-                    f"{_mean(seeds, 'fixed'):.0f}/{_mean(seeds, 'broken'):.0f}",
+                    f"{_mean(seeds, 'fixed'):.0f}/{_mean(seeds, 'broken'):.0f}" if turn > 1 else "",
                     f"{_mean(seeds, 'train_tokens') / 1e6:.2f}",
                     f"{_mean(seeds, 'wall_s'):.0f}",
                 )
@@ -59,14 +67,9 @@ def findings(folder: Path, rows: Sequence[Row]) -> list[str]:
     lines = []
     stages = _stage_records(folder)
     if critics := stages["critic"]:
-        exact, ap, ar, rp, rr = (
-            f"{100 * _mean(critics, key):.1f}%"
-            for key in ("exact", "accept_precision", "accept_recall", "reject_precision", "reject_recall")
-        )
-        lines.append(
-            f"Learned critic on perturbed and right test hypotheses: feedback exactly right {exact}; "
-            f"accepting: precision {ap}, recall {ar}; rejecting: precision {rp}, recall {rr}."
-        )
+        names = [f.name for f in fields(CriticFigures) if f.name != "n"]
+        figures = CriticFigures(critics[0]["n"], *(_mean(critics, name) for name in names))
+        lines.append(f"Learned critic on perturbed and right test hypotheses: {figures}.")
     for arm, critic, stop in (
         ("refiner", "oracle", "gold"),
         ("scripted", "oracle", "gold"),
@@ -97,13 +100,14 @@ def write_report(folder: Path, rows: Sequence[Row], console: Console) -> None:
     header = json.loads((folder / "run.json").read_text())
     lines, notes = table_rows(rows), findings(folder, rows)
     seeds = sorted({row["seed"] for row in rows})
-    over = _equivalent([r for r in rows if r["turns"] == 1][:1]).over if len(seeds) == 1 else "seeds"
+    over = "problems" if len(seeds) == 1 else "seeds"
     title = f"{rows[0]['task']}, {header['data_sizes']['test']} test problems, seeds {seeds}; intervals over {over}"
     table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for heading in HEADINGS:
         table.add_column(heading, justify="left" if heading in ("arm", "critic") else "right", no_wrap=True)
-    for i, line in enumerate(lines):
-        table.add_row(*line, end_section=i + 1 < len(lines) and lines[i + 1][:2] != line[:2])
+    last_turn = str(max(row["turns"] for row in rows))
+    for line in lines:
+        table.add_row(*line, end_section=line[2] == last_turn)
     console.print(table)
     console.print(f"{BY_GOLD} {COSTS}", highlight=False, soft_wrap=True)
     for note in notes:
@@ -124,11 +128,11 @@ def plot(path: Path, rows: Sequence[Row], title: str) -> None:
     for i, ((arm, critic, stop), turns) in enumerate(by_arm(rows).items()):
         shares = [_equivalent(seeds) for seeds in turns.values()]
         errors = [[100 * (s.mean - s.low) for s in shares], [100 * (s.high - s.mean) for s in shares]]
-        label = f"{arm}, {critic}{_STOPS[stop]}" if len(turns) > 1 else f"{arm}, no critic"
+        label = f"{arm}, {critic_label(arm, critic, stop)}"
         places = [t + 0.025 * (i - 4) for t in turns]
         style = "--" if arm in ("scripted", "retries") else "-"
         axes.errorbar(places, [100 * s.mean for s in shares], yerr=errors, label=label, marker="o", ls=style, capsize=2)
-    axes.set(xlabel="turns", ylabel="programs equivalent to gold, %", title=title.replace(";", "\n"))
+    axes.set(xlabel="turns (* stops by gold)", ylabel="programs equivalent to gold, %", title=title.replace(";", "\n"))
     axes.set_xticks(sorted({r["turns"] for r in rows}))
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)

@@ -16,8 +16,6 @@ class Interval:
     mean: float
     low: float
     high: float
-    over: str
-    """What varies: `seeds`, or `problems` where there is one seed."""
 
 
 def interval(fractions: Sequence[float], n: int) -> Interval:
@@ -31,7 +29,7 @@ def interval(fractions: Sequence[float], n: int) -> Interval:
     mean = sum(fractions) / len(fractions)
     if len(fractions) == 1:
         low, high = stats.binomtest(round(mean * n), n).proportion_ci(CONFIDENCE, method="wilson")
-        return Interval(mean, float(low), float(high), "problems")
+        return Interval(mean, float(low), float(high))
     deviation = math.sqrt(sum((f - mean) ** 2 for f in fractions) / (len(fractions) - 1))
     half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(fractions) - 1)) * deviation / math.sqrt(len(fractions))
-    return Interval(mean, max(0.0, mean - half), min(1.0, mean + half), "seeds")
+    return Interval(mean, max(0.0, mean - half), min(1.0, mean + half))

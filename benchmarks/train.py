@@ -11,6 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
+from agents.critic import LearnedCritic
 from agents.models import open_model
 from agents.seq2seq import Seq2Seq
 from baselines.ppo import PPOOptions, train_ppo
@@ -22,6 +23,7 @@ from refiner_env.options import add_options, option, read_options, section, to_d
 from refiner_env.tasks import TASKS
 from refiner_env.types import Task
 from trainers.critic import CriticOptions, train_critic
+from trainers.evaluation import perturbed_figures
 from trainers.learning import Spent
 from trainers.progress import Progress, Update, quiet_libraries
 from trainers.refiner import RefinerOptions, train_refiner
@@ -123,7 +125,18 @@ def train(what: str, options: Any, folder: Path, console: Console, *, overwrite:
     with Progress(console, folder / "metrics.jsonl").stage(f"train {what}") as update:
         spent = _TRAINERS[what](lm, task, splits, options, update)
     lm.save(folder)
-    record = {"what": what, "options": to_dict(options), "data_hash": content_hash(splits), "spent": asdict(spent)}
+    record: dict[str, Any] = {
+        "what": what,
+        "options": to_dict(options),
+        "data_hash": content_hash(splits),
+        "spent": asdict(spent),
+    }
+    if what == "critic":
+        figures = perturbed_figures(
+            task, LearnedCritic(lm, task), splits.dev, options.train.no_hint_share, f"dev {options.seed}"
+        )
+        record["dev"] = asdict(figures)
+        console.print(f"On development problems: {figures}.", highlight=False, soft_wrap=True)
     (folder / "training.json").write_text(json.dumps(record, indent=2) + "\n")
     console.print(f"Saved to {folder}: load it with --model, --critic or from_pretrained.", highlight=False)
 

@@ -14,7 +14,7 @@ from data.negatives import critic_pairs
 from refiner_env.options import option
 from refiner_env.types import Problem, Task
 from trainers.batches import shuffled
-from trainers.evaluation import critic_figures
+from trainers.evaluation import perturbed_figures
 from trainers.learning import Batch, Spent, fit
 from trainers.progress import Update
 
@@ -40,13 +40,13 @@ def train_critic(
     update: Update,
 ) -> Spent:
     """Train `lm` in place as a critic; the weights with most exact feedback on `dev` stay."""
-    judged = critic_pairs(task, dev, random.Random(f"dev {seed}"), no_hint_share=options.no_hint_share)
+    critic = LearnedCritic(lm, task)
     return fit(
         lm,
         critic_batches(task, train, options, random.Random(seed)),
         learning_rate=options.learning_rate,
         steps=options.steps,
-        score=lambda: critic_figures(task, LearnedCritic(lm, task), judged).exact,
+        score=lambda: perturbed_figures(task, critic, dev, options.no_hint_share, f"dev {seed}").exact,
         update=update,
     )
 
@@ -55,7 +55,7 @@ def critic_batches(
     task: Task[Any], problems: Sequence[Problem], options: CriticOptions, rng: random.Random
 ) -> Iterator[Batch]:
     """Endless batches; every pass over the problems draws new hypotheses."""
-    for places in shuffled(problems, options.batch_size, rng):
+    for places in shuffled(len(problems), options.batch_size, rng):
         pairs = critic_pairs(task, [problems[i] for i in places], rng, no_hint_share=options.no_hint_share)
         prompts = critic_prompts([p.problem.text for p in pairs], [p.hypothesis for p in pairs])
         yield prompts, [p.feedback for p in pairs]

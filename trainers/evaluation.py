@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from data.negatives import CriticPair
-from refiner_env.types import Critic, Episode, ParseFailure, Task
+from data.negatives import CriticPair, critic_pairs
+from refiner_env.types import Critic, Episode, ParseFailure, Problem, Task
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,20 @@ class CriticFigures:
     """Of the right hypotheses, the share that it accepts."""
     reject_precision: float
     reject_recall: float
+
+    def __str__(self) -> str:
+        return (
+            f"feedback exactly right {self.exact:.1%}; accepting: precision {self.accept_precision:.1%}, "
+            f"recall {self.accept_recall:.1%}; rejecting: precision {self.reject_precision:.1%}, "
+            f"recall {self.reject_recall:.1%}"
+        )
+
+
+def perturbed_figures(
+    task: Task[Any], critic: Critic, problems: Sequence[Problem], no_hint_share: float, seed: str
+) -> CriticFigures:
+    """A critic's figures on seeded right and perturbed hypotheses, one for each problem."""
+    return critic_figures(task, critic, critic_pairs(task, problems, random.Random(seed), no_hint_share=no_hint_share))
 
 
 def critic_figures(task: Task[Any], critic: Critic, pairs: Sequence[CriticPair]) -> CriticFigures:

@@ -104,7 +104,7 @@ def train_refiner(
         return turn_figures(task, episodes, options.turns).ir_equivalent
 
     best = BestWeights(lm, score)
-    batches = shuffled(train, options.batch_size, rng)
+    batches = shuffled(len(train), options.batch_size, rng)
     checked, dev_refined = 0, best.check(0.0)
     for step in range(options.steps):
         losses = refiner_step(learner, env, next(batches), propose, options)

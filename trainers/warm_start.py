@@ -58,7 +58,7 @@ def warm_start_share(n_train: int, share: float, seed: int) -> list[int]:
 
 def supervised_batches(problems: Sequence[Problem], batch_size: int, rng: random.Random) -> Iterator[Batch]:
     """Endless batches of first-turn prompts with gold targets."""
-    for places in shuffled(problems, batch_size, rng):
+    for places in shuffled(len(problems), batch_size, rng):
         chosen = [problems[i] for i in places]
         yield [generator_prompt(p.text) for p in chosen], [p.gold or "" for p in chosen]
 
