@@ -6,7 +6,7 @@ INSTALLED := .venv/installed
 .PHONY: demo test lint format clean
 
 demo: $(INSTALLED)
-	$(BIN)/refiner compare --preset quick --out runs/quick --overwrite
+	$(BIN)/refiner compare --preset quick --out runs/quick --resume
 
 test: $(INSTALLED) lint
 	$(BIN)/pytest

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch.nn import functional as F
 from transformers import (
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
@@ -52,7 +51,7 @@ class Seq2Seq:
     Args:
         model: any Hugging Face encoder-decoder.
         tokenizer: its tokenizer; control tokens that it lacks are added to it and to the model.
-        max_prompt_tokens: longer prompts are cut at the end, and counted in `cut_prompts`.
+        max_prompt_tokens: longer prompts are cut at the end, and counted in `cut_prompts`; so are targets.
         max_new_tokens: the longest generation.
     """
 
@@ -61,8 +60,8 @@ class Seq2Seq:
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         *,
-        max_prompt_tokens: int = 512,
-        max_new_tokens: int = 64,
+        max_prompt_tokens: int = 1024,
+        max_new_tokens: int = 96,
     ) -> None:
         self.model, self.tokenizer = model, tokenizer
         self.max_prompt_tokens, self.max_new_tokens = max_prompt_tokens, max_new_tokens
@@ -94,7 +93,7 @@ class Seq2Seq:
             CheckpointError: nothing there, or not an encoder-decoder.
         """
         try:
-            model = AutoModelForSeq2SeqLM.from_pretrained(str(name_or_path))
+            model = AutoModelForSeq2SeqLM.from_pretrained(str(name_or_path), dtype=torch.float32)
             tokenizer = AutoTokenizer.from_pretrained(str(name_or_path))
         except (OSError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
@@ -138,10 +137,9 @@ class Seq2Seq:
     def loss(self, prompts: Sequence[str], targets: Sequence[str]) -> Loss:
         """Cross-entropy of the targets given the prompts, averaged over target tokens."""
         batch = self.encode(prompts)
-        labels = self._tokenize(targets, self.max_new_tokens)["input_ids"].to(self.model.device)
+        labels = self._tokenize(targets, self.max_prompt_tokens)["input_ids"].to(self.model.device)
         labels[labels == self.tokenizer.pad_token_id] = IGNORED
-        logits = self.model(**batch, labels=labels).logits
-        mean = F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED)
+        mean = self.model(**batch, labels=labels).loss
         tokens = int(batch["attention_mask"].sum()) + int((labels != IGNORED).sum())
         return Loss(mean, tokens)
 

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode
 from torch import nn
@@ -31,10 +32,12 @@ from transformers import GenerationConfig, PrinterCallback, ProgressCallback, Tr
 from agents.prompts import generator_prompts
 from agents.seq2seq import Seq2Seq
 from refiner_env.envs import RefinerVectorEnv
+from refiner_env.errors import RefinerError
 from refiner_env.options import option
-from refiner_env.types import Observations, Problem, RewardFunction, Task
+from refiner_env.types import Problem, RewardFunction, Task
 from trainers.learning import CHECKS, BestWeights, Spent
 from trainers.progress import Update
+from trainers.rollout import select
 
 _NEVER = -1e4
 """Logit of a token that is never sampled: far below all others, yet finite, so that entropy stays finite."""
@@ -44,9 +47,11 @@ _NEVER = -1e4
 class PPOOptions:
     """TRL PPO."""
 
-    batch_size: int = option(64, "problems a rollout", low=2)
-    epochs: int = option(4, "optimizer steps on each rollout", low=1, high=64)
-    learning_rate: float = option(5e-5, "AdamW learning rate", low=0.0, high=1.0)
+    batch_size: int = option(128, "problems a rollout", low=2)
+    epochs: int = option(
+        1, "optimizer steps on each rollout; more leave fewer rollouts to a token budget", low=1, high=64
+    )
+    learning_rate: float = option(1e-4, "AdamW learning rate", low=0.0, high=1.0)
     kl_coef: float = option(0.02, "weight of the KL penalty towards the warm start", low=0.0)
     temperature: float = option(0.7, "sampling temperature of rollouts", low=0.01)
     reward: str = option("equivalent", "reward by name; bleu is the paper's")
@@ -63,7 +68,7 @@ class Rows:
         """Reset the environment to the rows of a query (N, 1); its first observations become the prompts."""
         rows = (query[:, 0] - 1).tolist()
         observations, _ = self.env.reset(options={"index": rows})
-        shown = Observations(**{key: value[: len(rows)] for key, value in observations.items()})  # type: ignore[typeddict-item,index]
+        shown = select(observations, np.arange(len(rows)))
         self.prompts.update(zip(rows, generator_prompts(shown), strict=True))
 
     def encode(self, query: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -193,7 +198,7 @@ class _Watch(TrainerCallback):
     def __init__(self, policy: Policy, budget: int, best: BestWeights | None, update: Update) -> None:
         self.policy, self.budget, self.best, self.update = policy, budget, best, update
         self.checked, self.updates = 0, 0
-        self.dev = best.check(0.0) if best else 0.0
+        self.dev = best.check() if best else 0.0
         self.records: list[dict[str, float]] = []
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
@@ -210,7 +215,7 @@ class _Watch(TrainerCallback):
         self.updates += 1
         done = min(1.0, self.policy.trained_tokens / self.budget)
         if self.best and done * CHECKS >= self.checked + 1:
-            self.checked, self.dev = int(done * CHECKS), self.best.check(done)
+            self.checked, self.dev = int(done * CHECKS), self.best.check()
         dev = {"dev": self.dev} if self.best else {}
         self.update(done, step=self.updates, **self.records[-1], **dev)
         if done >= 1.0:
@@ -245,6 +250,10 @@ def train_ppo(
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
     from trl.experimental.ppo import PPOConfig, PPOTrainer  # costs seconds of import: late
 
+    if lm.tokenizer.pad_token_id != 0:
+        raise RefinerError(
+            f"PPO needs a tokenizer whose padding is token 0, as T5's is; this one's is {lm.tokenizer.pad_token_id}."
+        )
     started = time.monotonic()
     size = min(options.batch_size, len(train))
     env = RefinerVectorEnv(
@@ -299,11 +308,9 @@ def train_ppo(
         trainer.accelerator.print = lambda *args, **kwargs: None
         watch = _Watch(policy, token_budget, BestWeights(lm, score) if score else None, update)
         trainer.add_callback(watch)
-        generated_before = lm.generated_tokens
         with contextlib.suppress(_BudgetSpentError):
             trainer.train()
     if watch.best:
         watch.best.restore()
-    lm.generated_tokens = generated_before
     steps = watch.updates * options.epochs
     return Spent(steps, policy.trained_tokens, policy.generated_tokens, time.monotonic() - started), watch.records

@@ -6,12 +6,12 @@ import hashlib
 import json
 import random
 import shutil
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from agents.critic import LearnedCritic
@@ -23,7 +23,7 @@ from baselines.ppo import train_ppo
 from baselines.supervised import train_supervised_plus
 from benchmarks.presets import CompareOptions
 from data import Splits
-from refiner_env.types import Agent, Episode, Task
+from refiner_env.types import Agent, Episode, Task, Turn
 from trainers.critic import train_critic
 from trainers.evaluation import TurnFigures, perturbed_figures, turn_figures
 from trainers.learning import Spent
@@ -37,8 +37,10 @@ Trained = tuple[Seq2Seq, Spent, dict[str, Any]]
 
 
 def seed_everything(seed: int, name: str) -> None:
-    """Seed torch for one piece of work, so that a resumed run continues as the uninterrupted one would."""
-    torch.manual_seed(int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:6]))
+    """Seed torch and numpy for one piece of work, so that a resumed run continues as the uninterrupted one would."""
+    number = int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:4])
+    torch.manual_seed(number)
+    np.random.seed(number)  # TRL shuffles with numpy's global state
 
 
 @dataclass
@@ -101,8 +103,8 @@ class Training:
                 update=update,
                 score=lambda: first_accuracy(lm, task, dev),
             )
-            tenth = max(1, len(records) // 10)
-            first, last = ([r["reward"] for r in part] for part in (records[:tenth], records[-tenth:]))
+            quarter = max(1, len(records) // 4)
+            first, last = ([r["reward"] for r in part] for part in (records[:quarter], records[-quarter:]))
             rewards = {"first_reward": sum(first) / len(first), "last_reward": sum(last) / len(last)}
             return lm, spent, {"budget": budget, "reward": o.ppo.reward, **rewards}
 
@@ -210,13 +212,18 @@ def evaluations(
 
 
 def majority(task: Task[Any], episode: Episode) -> Episode:
-    """The episode in which turn t stands by the most frequent hypothesis of turns 1..t (ties: the earliest)."""
-    counts: Counter[str] = Counter()
+    """The episode in which turn t stands by the most frequent of hypotheses 1..t, equivalent ones together.
+
+    Of equally frequent ones the earliest stands.
+    """
+    groups: list[list[Turn]] = []
     standing = []
-    by_text = {t.hypothesis: t for t in episode.turns}
     for turn in episode.turns:
-        counts[turn.hypothesis] += 1
-        standing.append(by_text[counts.most_common(1)[0][0]])
+        mine = next((g for g in groups if task.same(g[0].hypothesis, turn.hypothesis)), None)
+        if mine is None:
+            groups.append(mine := [])
+        mine.append(turn)
+        standing.append(max(groups, key=len)[0])
     return Episode(episode.problem, tuple(standing))
 
 

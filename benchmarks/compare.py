@@ -18,6 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 
 from agents.models import check_spec
@@ -25,13 +26,14 @@ from benchmarks.arms import Training, evaluations, rows_of
 from benchmarks.folders import claim
 from benchmarks.presets import PRESETS, CompareOptions, preset
 from benchmarks.report import write_report
-from data import Splits, content_hash, load_splits
-from refiner_env.errors import OptionError, RefinerError
+from data import Splits, content_hash, load_splits, require_problems
+from refiner_env.errors import RefinerError
 from refiner_env.options import add_options, read_options, to_dict
 from refiner_env.rewards import resolve_reward
 from refiner_env.tasks import TASKS
 from refiner_env.types import Episode, Task
 from trainers.progress import Progress, quiet_libraries
+from trainers.refiner import check_options
 
 PACKAGES = ("torch", "transformers", "trl", "gymnasium", "peft", "datasets", "sentencepiece", "numpy")
 
@@ -82,9 +84,9 @@ def compare(
     resolve_reward(options.ppo.reward)
     for spec in (options.generator_model, options.critic_model):
         check_spec(spec)
-    if options.refiner.source == "unseen" and options.warm_start.share >= 1.0:
-        raise OptionError("--refiner.source unseen needs --warm-start.share below 1: it is 1.0.")
+    check_options(options.refiner, options.warm_start.share, "--refiner", "--warm-start.share")
     splits = load_splits(options.data)
+    require_problems(splits)
     header = {
         "preset": preset_name,
         "options": to_dict(options),
@@ -92,6 +94,7 @@ def compare(
         "data_hash": content_hash(splits),
         "data_sizes": {name: len(part) for name, part in splits.parts.items()},
         "commit": _commit(),
+        "device": _device(),
         "versions": {p: importlib.metadata.version(p) for p in PACKAGES} | {"python": platform.python_version()},
     }
     _claim(folder, header, resume=resume, overwrite=overwrite)
@@ -149,10 +152,15 @@ def _claim(folder: Path, header: dict[str, Any], *, resume: bool, overwrite: boo
         marker.write_text(json.dumps(header, indent=2) + "\n")
         return
     before = json.loads(marker.read_text())
-    for key in ("options_hash", "data_hash"):
+    for key in ("options_hash", "data_hash", "versions", "device"):
         if before[key] != header[key]:
-            what = key.partition("_")[0]
+            what = key.removesuffix("_hash")
             raise RefinerError(f"{folder} was run with other {what}: resume it as it was, or choose another --out.")
+
+
+def _device() -> str:
+    """The GPU's name, or the number of CPU threads."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
 
 
 def _hash(value: Any) -> str:

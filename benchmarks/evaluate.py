@@ -14,13 +14,14 @@ from rich.table import Table
 from agents.generator import Generator
 from agents.seq2seq import Seq2Seq
 from benchmarks.statistics import interval
-from data import DataOptions, load_splits
+from data import DataOptions, content_hash, load_splits
 from refiner_env.critics import resolve_critic
 from refiner_env.envs import STOPS
-from refiner_env.errors import OptionError
+from refiner_env.errors import OptionError, RefinerError
 from refiner_env.options import add_options, option, read_options, section
 from refiner_env.tasks import TASKS
 from trainers.evaluation import turn_figures
+from trainers.progress import quiet_libraries
 from trainers.rollout import play
 
 
@@ -52,6 +53,9 @@ def main(argv: Sequence[str]) -> int:
         raise OptionError(
             "refiner evaluate needs --generator: a folder written by refiner train, or a Hugging Face id."
         )
+    if args.out and args.out.exists():
+        raise RefinerError(f"--out {args.out} exists: choose another file, or delete it.")
+    quiet_libraries()
     evaluate(options, args.out, Console())
     return 0
 
@@ -60,12 +64,20 @@ def evaluate(options: EvaluateOptions, out: Path | None, console: Console) -> No
     """Print, and write if asked, the figures after each turn."""
     task = TASKS.resolve(options.task)()
     critic = resolve_critic(options.critic, task)
-    problems = load_splits(options.data).parts[options.split]
+    splits = load_splits(options.data)
+    problems = splits.parts[options.split]
     agent = Generator(Seq2Seq.load(options.generator))
     episodes = play(agent, task, problems, critic=critic, turns=options.turns, stop=options.stop)
     by_gold = options.stop == "gold" or (options.stop == "critic" and critic.uses_gold)
     title = f"{options.generator} with {options.critic} on {len(problems)} {options.split} problems"
     table = Table("T", "equivalent % [95%]", "exact %", "answer %", "fixed", "broken", "turns", title=title)
+    labels = {
+        "generator": options.generator,
+        "critic": options.critic,
+        "stop": "gold" if by_gold else options.stop,
+        "split": options.split,
+        "data_hash": content_hash(splits),
+    }
     lines = []
     for turn in range(1, options.turns + 1):
         f = turn_figures(task, episodes, turn)
@@ -79,7 +91,7 @@ def evaluate(options: EvaluateOptions, out: Path | None, console: Console) -> No
             str(f.broken),
             f"{f.mean_turns:.2f}",
         )
-        lines.append(json.dumps({"generator": options.generator, "critic": options.critic, **asdict(f)}))
+        lines.append(json.dumps({**labels, **asdict(f)}))
     console.print(table)
     if by_gold:
         console.print("Episodes stop by gold: an upper bound, as gold is not there at inference.")

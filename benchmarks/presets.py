@@ -42,8 +42,8 @@ PRESETS = {
     "svamp": CompareOptions(
         data=DataOptions(source="svamp"),
         warm_start=WarmStartOptions(steps=400),
-        critic=CriticOptions(steps=800),
-        refiner=RefinerOptions(steps=120),
+        critic=CriticOptions(steps=600),
+        refiner=RefinerOptions(steps=100),
     ),
 }
 """`quick`: built-in stories in minutes on two cores; `svamp`: MAWPS and ASDiv-A to train, SVAMP to test."""

@@ -85,8 +85,8 @@ def findings(folder: Path, rows: Sequence[Row]) -> list[str]:
             )
     if ppo := stages["ppo"]:
         lines.append(
-            f"PPO's mean reward ({ppo[0]['reward']}) over its rollouts: first tenth {_mean(ppo, 'first_reward'):.3f}, "
-            f"last tenth {_mean(ppo, 'last_reward'):.3f}."
+            f"PPO's mean reward ({ppo[0]['reward']}) in rollouts: first quarter {_mean(ppo, 'first_reward'):.3f}, "
+            f"last quarter {_mean(ppo, 'last_reward'):.3f}."
         )
     for name, label in (("supervised_plus", "supervised+"), ("ppo", "PPO (policy alone)")):
         if records := stages[name]:

@@ -17,16 +17,18 @@ from agents.seq2seq import Seq2Seq
 from baselines.ppo import PPOOptions, train_ppo
 from benchmarks.arms import seed_everything
 from benchmarks.folders import claim
-from data import DataOptions, Splits, content_hash, load_splits
+from data import DataOptions, Splits, content_hash, load_splits, require_problems
+from refiner_env.critics import resolve_critic
 from refiner_env.errors import OptionError, UnknownNameError
 from refiner_env.options import add_options, option, read_options, section, to_dict
+from refiner_env.rewards import resolve_reward
 from refiner_env.tasks import TASKS
 from refiner_env.types import Task
 from trainers.critic import CriticOptions, train_critic
 from trainers.evaluation import perturbed_figures
 from trainers.learning import Spent
 from trainers.progress import Progress, Update, quiet_libraries
-from trainers.refiner import RefinerOptions, train_refiner
+from trainers.refiner import RefinerOptions, check_options, train_refiner
 from trainers.warm_start import WarmStartOptions, first_accuracy, warm_start, warm_start_share
 
 _TASK = option("MathWordProblem", "the task")
@@ -118,19 +120,22 @@ def train(what: str, options: Any, folder: Path, console: Console, *, overwrite:
         RefinerError: the folder is in use, or the options do not fit.
     """
     task = TASKS.resolve(options.task)()
+    if what == "refiner":
+        resolve_critic(options.critic, task)
+        check_options(options.train, options.warm_start_share, "--train", "--warm-start-share")
+    if what == "ppo":
+        resolve_reward(options.train.reward)
     splits = load_splits(options.data)
+    require_problems(splits)
     seed_everything(options.seed, what)
     lm = open_model(options.model, task, splits.train)
+    record: dict[str, Any] = {"what": what, "options": to_dict(options), "data_hash": content_hash(splits)}
     claim(folder, "training.json", overwrite=overwrite)
+    (folder / "training.json").write_text(json.dumps(record, indent=2) + "\n")
     with Progress(console, folder / "metrics.jsonl").stage(f"train {what}") as update:
         spent = _TRAINERS[what](lm, task, splits, options, update)
     lm.save(folder)
-    record: dict[str, Any] = {
-        "what": what,
-        "options": to_dict(options),
-        "data_hash": content_hash(splits),
-        "spent": asdict(spent),
-    }
+    record["spent"] = asdict(spent)
     if what == "critic":
         figures = perturbed_figures(
             task, LearnedCritic(lm, task), splits.dev, options.train.no_hint_share, f"dev {options.seed}"

@@ -6,7 +6,7 @@
 Neither torch nor `datasets` is imported before something is saved or loaded.
 """
 
-from data.corpus import Audit, Corpus, Splits, carve_dev, check_disjoint, content_hash, text_key
+from data.corpus import Audit, Corpus, Splits, carve_dev, check_disjoint, content_hash, require_problems, text_key
 from data.sources import SOURCES, DataOptions, limited, load_splits
 from data.storage import load_saved, save_splits
 from data.svamp import prefix_to_program, read_svamp_csv
@@ -25,6 +25,7 @@ __all__ = [
     "load_splits",
     "prefix_to_program",
     "read_svamp_csv",
+    "require_problems",
     "save_splits",
     "text_key",
 ]

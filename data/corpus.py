@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from refiner_env.errors import DataError
+from refiner_env.errors import DataError, OptionError
 from refiner_env.types import Problem
 
 
@@ -69,6 +69,17 @@ class Splits:
         return {"train": self.train, "dev": self.dev, "test": self.test}
 
 
+def require_problems(splits: Splits) -> None:
+    """Refuse splits that cannot be trained on and compared with.
+
+    Raises:
+        OptionError: a split is empty.
+    """
+    for name, part in splits.parts.items():
+        if not part:
+            raise OptionError(f"The {name} split of {splits.name!r} is empty; dev is set by --data.dev-share.")
+
+
 def text_key(problem: Problem) -> str:
     """The text without case, white space and punctuation: equal for texts that differ in nothing else.
 
@@ -114,10 +125,10 @@ def check_disjoint(splits: Splits) -> None:
 
 
 def content_hash(splits: Splits) -> str:
-    """16 hexadecimal digits that change with any text, number or gold of any split, and with their order."""
+    """16 hexadecimal digits that change with any text, number, gold or answer of any split, and with their order."""
     digest = hashlib.sha256()
     for split, problems in splits.parts.items():
         for problem in problems:
             numbers = [float(n) for n in problem.metadata.get("numbers", ())]
-            digest.update(json.dumps([split, problem.text, numbers, problem.gold]).encode() + b"\n")
+            digest.update(json.dumps([split, problem.text, numbers, problem.gold, problem.answer]).encode() + b"\n")
     return digest.hexdigest()[:16]

@@ -1,7 +1,7 @@
 """Training pairs for a critic: right and perturbed hypotheses with the oracle's feedback as target.
 
-Neither REFINER's files nor its code hold such pairs for math word problems (its issue tracker's only
-question is where they are); here they are made, seeded, from any task and any problems.
+REFINER's published files hold no such pairs for a critic; here they are made, seeded, from any task and any
+problems.
 """
 
 from __future__ import annotations

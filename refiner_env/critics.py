@@ -71,7 +71,7 @@ def resolve_critic(critic: str | Critic, task: Task[Any]) -> Critic:
         return critic
     if not isinstance(critic, str):
         raise OptionError(f"critic is {critic!r}: give a name, a path or a Critic.")
-    if (Path(critic) / "config.json").is_file():
+    if critic not in CRITICS.names() and (Path(critic) / "config.json").is_file():
         loaded: Critic = load_object("agents.critic:LearnedCritic").load(critic, task)
         return loaded
     return CRITICS.resolve(critic)(task)

@@ -65,7 +65,7 @@ class Feedback:
     text: str
     """What the generator reads next turn."""
     faults: tuple[Fault, ...] = ()
-    """The same, typed. Empty if and only if accepted."""
+    """The same, typed, as far as the critic says it in the task's words. Empty when accepted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +168,10 @@ class Task(ABC, Generic[IR]):
     @abstractmethod
     def score(self, problem: Problem, hypothesis: str) -> Scores:
         """Compare a hypothesis with gold."""
+
+    @abstractmethod
+    def same(self, a: str, b: str) -> bool:
+        """Whether two hypotheses are equivalent; those that do not parse are the same if their texts are."""
 
     @abstractmethod
     def diagnose(self, problem: Problem, hypothesis: str) -> tuple[Fault, ...]:

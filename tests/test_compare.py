@@ -234,11 +234,12 @@ def test_intervals_over_seeds_are_students_t_and_over_problems_wilsons() -> None
 
 def test_a_majority_stands_by_the_most_frequent_hypothesis_so_far() -> None:
     def turn(text: str) -> Turn:
-        return Turn(text, Feedback(False, ""), Scores(False, text == "b", False), 0.0, None)
+        return Turn(text, Feedback(False, ""), Scores(False, False, False), 0.0, None)
 
-    episode = Episode(Problem("u", "x", "b", 1.0), tuple(map(turn, "abba")))
+    a, b, b_too = "junk", "#0: add ( number0, number1 ) | EOS", "#0: add ( number1, number0 ) | EOS"
+    episode = Episode(Problem("u", "x", "b", 1.0), tuple(map(turn, (a, b, b_too, a, a))))
     stands = majority(MathWordProblem(), episode)
-    assert [t.hypothesis for t in stands.turns] == ["a", "a", "b", "a"]
+    assert [t.hypothesis for t in stands.turns] == [a, a, b, a, a]
 
 
 def test_the_table_and_findings_average_over_seeds(run: Run) -> None:

@@ -21,6 +21,7 @@ from data import (
     check_disjoint,
     content_hash,
     load_splits,
+    require_problems,
     text_key,
 )
 from refiner_env.errors import DataError, OptionError, UnknownNameError
@@ -238,3 +239,10 @@ def test_importing_data_and_making_splits_is_light() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], env=None, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_an_empty_split_is_refused_by_name() -> None:
+    splits = load_splits(DataOptions(n_train=5, n_dev=2, n_test=2))
+    require_problems(splits)
+    with pytest.raises(OptionError, match="The dev split of 'stories' is empty"):
+        require_problems(replace(splits, dev=()))

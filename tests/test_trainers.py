@@ -29,7 +29,7 @@ from trainers.critic import CriticOptions, train_critic
 from trainers.evaluation import critic_figures, turn_figures
 from trainers.learning import BestWeights, Learner, fit
 from trainers.progress import Progress
-from trainers.refiner import RefinerOptions, hypothesis_source, refiner_step, train_refiner, turn_weights
+from trainers.refiner import RefinerOptions, check_options, hypothesis_source, refiner_step, train_refiner, turn_weights
 from trainers.rollout import play
 from trainers.warm_start import WarmStartOptions, supervised_batches, warm_start, warm_start_share
 
@@ -133,11 +133,17 @@ def test_the_best_weights_are_kept(lm: Seq2Seq, train: list[Problem]) -> None:
     for done in (0.25, 0.5, 0.75, 1.0):
         learner.backward([train[0].text], [train[0].gold or ""])
         learner.step(done)
-        best.check(done)
+        best.check()
         kept.append(model.model.get_input_embeddings().weight.detach().clone())
     best.restore()
     assert torch.equal(model.model.get_input_embeddings().weight, kept[1])
-    assert (best.best, best.best_done) == (0.9, 0.5)
+    assert best.best == 0.9
+
+
+def test_scoring_is_not_counted_as_rollout(lm: Seq2Seq) -> None:
+    model = lm.clone()
+    BestWeights(model, lambda: float(len(model.generate(["some text"])))).check()
+    assert model.generated_tokens == 0
 
 
 def test_a_gradient_that_is_not_finite_stops_training_and_leaves_the_weights(lm: Seq2Seq, train: list[Problem]) -> None:
@@ -251,7 +257,7 @@ def test_a_step_shows_last_hypothesis_and_feedback_and_drops_what_is_solved(
 
 def test_gold_is_a_target_and_never_an_input(lm: Seq2Seq, task: MathWordProblem, train: list[Problem]) -> None:
     ledger = Ledger(lm)
-    propose = hypothesis_source(lm, task, train, replace(SMALL, source="perturbation"), random.Random(0), ())
+    propose, _ = hypothesis_source(lm, task, train, replace(SMALL, source="perturbation"), random.Random(0), ())
     for start in range(0, 200, 4):
         refiner_step(ledger, loop(task, train), list(range(start, start + 4)), propose, SMALL)
     assert len(ledger.calls) == 150
@@ -274,8 +280,18 @@ def test_nothing_is_sampled_after_the_last_turn(lm: Seq2Seq, task: MathWordProbl
 def test_turn_weights_repeat_the_last_and_sum_to_one_for_mean() -> None:
     assert turn_weights(replace(SMALL, turn_weights=(1.0,))) == [1.0, 1.0, 1.0]
     assert turn_weights(replace(SMALL, turn_weights=(2.0, 1.0), turn_loss="mean")) == [0.5, 0.25, 0.25]
-    with pytest.raises(OptionError, match="turn-weights"):
-        turn_weights(replace(SMALL, turn_weights=(0.0,)))
+
+
+@pytest.mark.parametrize(
+    ("options", "share", "text"),
+    [
+        (replace(SMALL, turn_weights=(0.0,)), 0.5, r"--train.turn-weights is \(0.0,\)"),
+        (replace(SMALL, source="unseen"), 1.0, "--train.source unseen needs --share below 1: it is 1.0"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(options: RefinerOptions, share: float, text: str) -> None:
+    with pytest.raises(OptionError, match=text):
+        check_options(options, share, "--train", "--share")
 
 
 def test_gradients_of_turns_add_up(lm: Seq2Seq, task: MathWordProblem, train: list[Problem]) -> None:
@@ -296,7 +312,8 @@ def test_every_source_proposes_one_hypothesis_each(
     lm: Seq2Seq, task: MathWordProblem, train: list[Problem], source: str
 ) -> None:
     seen = list(range(100))
-    propose = hypothesis_source(lm, task, train, replace(SMALL, source=source), random.Random(0), seen)
+    propose, frozen = hypothesis_source(lm, task, train, replace(SMALL, source=source), random.Random(0), seen)
+    assert (frozen is not None and frozen is not lm) is (source == "unseen")
     places = [0, 150, 1, 199]
     none = ("",) * 4
     turn = np.zeros(4, dtype=np.int64)
@@ -312,13 +329,6 @@ def test_every_source_proposes_one_hypothesis_each(
         assert readable == [False] * 4
     if source == "unseen":  # seen problems get perturbations, the others samples of a frozen copy
         assert readable == [True, False, True, False]
-
-
-def test_unseen_needs_problems_that_the_warm_start_has_not_seen(
-    lm: Seq2Seq, task: MathWordProblem, train: list[Problem]
-) -> None:
-    with pytest.raises(OptionError, match="lower its --share"):
-        hypothesis_source(lm, task, train, replace(SMALL, source="unseen"), random.Random(0), range(len(train)))
 
 
 def test_refiner_goes_on_from_the_warm_start_and_samples_without_dropout(
@@ -346,7 +356,7 @@ def test_refiner_training_learns_to_use_feedback(lm: Seq2Seq, task: MathWordProb
     model = lm.clone()
     learner, env = Learner(model, 3e-3), loop(task, train)
     options = replace(SMALL, source="perturbation")
-    propose = hypothesis_source(model, task, train, options, random.Random(0), ())
+    propose, _ = hypothesis_source(model, task, train, options, random.Random(0), ())
     losses = []
     for _ in range(30):
         losses.append(refiner_step(learner, env, [0, 1, 2, 3], propose, options)[-1])

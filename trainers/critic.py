@@ -14,7 +14,7 @@ from data.negatives import critic_pairs
 from refiner_env.options import option
 from refiner_env.types import Problem, Task
 from trainers.batches import shuffled
-from trainers.evaluation import perturbed_figures
+from trainers.evaluation import critic_figures
 from trainers.learning import Batch, Spent, fit
 from trainers.progress import Update
 
@@ -41,12 +41,13 @@ def train_critic(
 ) -> Spent:
     """Train `lm` in place as a critic; the weights with most exact feedback on `dev` stay."""
     critic = LearnedCritic(lm, task)
+    judged = critic_pairs(task, dev, random.Random(f"dev {seed}"), no_hint_share=options.no_hint_share)
     return fit(
         lm,
         critic_batches(task, train, options, random.Random(seed)),
         learning_rate=options.learning_rate,
         steps=options.steps,
-        score=lambda: perturbed_figures(task, critic, dev, options.no_hint_share, f"dev {seed}").exact,
+        score=lambda: critic_figures(task, critic, judged).exact,
         update=update,
     )
 

@@ -32,6 +32,9 @@ class Spent:
     rollout_tokens: int = 0
     """Tokens generated in training."""
     wall_s: float = 0.0
+    """Time, scoring on development problems included."""
+    cut_prompts: int = 0
+    """Prompts that were too long for the model and lost their end."""
 
     def __add__(self, other: Spent) -> Spent:
         return Spent(
@@ -39,6 +42,7 @@ class Spent:
             self.tokens + other.tokens,
             self.rollout_tokens + other.rollout_tokens,
             self.wall_s + other.wall_s,
+            self.cut_prompts + other.cut_prompts,
         )
 
 
@@ -82,14 +86,15 @@ class BestWeights:
     lm: Seq2Seq
     score: Callable[[], float]
     best: float = -1.0
-    best_done: float = 0.0
     _weights: dict[str, torch.Tensor] = field(default_factory=dict)
 
-    def check(self, done: float) -> float:
+    def check(self) -> float:
         """Score the present weights and keep them if they are the best so far. Returns the score."""
+        generated = self.lm.generated_tokens
         score = self.score()
+        self.lm.generated_tokens = generated  # scoring is not rollout
         if score > self.best:
-            self.best, self.best_done = score, done
+            self.best = score
             self._weights = {k: v.detach().clone() for k, v in self.lm.model.state_dict().items()}
         return score
 
@@ -120,12 +125,12 @@ def fit(
             warm start.
 
     Returns:
-        What it spent; scoring is not counted as training.
+        What it spent; scoring counts as time, not as tokens.
     """
     started = time.monotonic()
     learner, best = Learner(lm, learning_rate), BestWeights(lm, score) if score else None
     checked, done = 0, 0.0
-    dev = best.check(0.0) if best and score_start else 0.0
+    dev = {"dev": best.check()} if best and score_start else {}
     while done < 1.0:
         prompts, targets = next(batches)
         loss = learner.backward(prompts, targets)
@@ -133,9 +138,10 @@ def fit(
         spent = learner.spent
         done = spent.steps / steps if steps else spent.tokens / (token_budget or 1)
         if best and done * CHECKS >= checked + 1:
-            checked, dev = int(done * CHECKS), best.check(done)
-        update(min(done, 1.0), step=spent.steps, loss=loss, **({"dev": dev} if best else {}))
+            checked, dev = int(done * CHECKS), {"dev": best.check()}
+        update(min(done, 1.0), step=spent.steps, loss=loss, **dev)
     if best:
         best.restore()
     learner.spent.wall_s = time.monotonic() - started
+    learner.spent.cut_prompts = lm.cut_prompts
     return learner.spent

@@ -15,7 +15,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from gymnasium.vector import AutoresetMode
 from agents.generator import Generator
 from agents.prompts import generator_prompts
 from agents.seq2seq import Seq2Seq
+from refiner_env.critics import resolve_critic
 from refiner_env.envs import RefinerVectorEnv
 from refiner_env.errors import OptionError
 from refiner_env.options import option
@@ -81,41 +82,41 @@ def train_refiner(
     Returns:
         What it spent, on top of the warm start.
     """
-    started, generated_before = time.monotonic(), lm.generated_tokens
+    started = time.monotonic()
     rng = random.Random(seed)
+    judge = resolve_critic(critic, task)
     learner = Learner(lm, options.learning_rate)
-    propose = hypothesis_source(lm, task, train, options, rng, seen)
+    propose, frozen = hypothesis_source(lm, task, train, options, rng, seen)
     env = RefinerVectorEnv(
         options.batch_size,
         task,
         train,
-        critic,
+        judge,
         max_turns=options.turns,
         stop="gold",
         autoreset_mode=AutoresetMode.DISABLED,
     )
-    spent_scoring = 0
 
     def score() -> float:
-        nonlocal spent_scoring
-        before = lm.generated_tokens
-        episodes = play(Generator(lm), task, dev, critic=critic, turns=options.turns, stop="gold")
-        spent_scoring += lm.generated_tokens - before
+        stop = "gold" if judge.uses_gold else "critic"
+        episodes = play(Generator(lm), task, dev, critic=judge, turns=options.turns, stop=stop)
         return turn_figures(task, episodes, options.turns).ir_equivalent
 
+    generated_before = lm.generated_tokens
     best = BestWeights(lm, score)
     batches = shuffled(len(train), options.batch_size, rng)
-    checked, dev_refined = 0, best.check(0.0)
+    checked, dev_refined = 0, best.check()
     for step in range(options.steps):
         losses = refiner_step(learner, env, next(batches), propose, options)
         learner.step(step / options.steps)
         done = (step + 1) / options.steps
         if done * CHECKS >= checked + 1:
-            checked, dev_refined = int(done * CHECKS), best.check(done)
+            checked, dev_refined = int(done * CHECKS), best.check()
         update(done, step=step + 1, loss=losses[0], last_turn_loss=losses[-1], dev=dev_refined)
     best.restore()
-    learner.spent.rollout_tokens = lm.generated_tokens - generated_before - spent_scoring
+    learner.spent.rollout_tokens = lm.generated_tokens - generated_before + (frozen.generated_tokens if frozen else 0)
     learner.spent.wall_s = time.monotonic() - started
+    learner.spent.cut_prompts = lm.cut_prompts
     return learner.spent
 
 
@@ -149,10 +150,23 @@ def turn_weights(options: RefinerOptions) -> list[float]:
     """The weight of each turn's loss: as given, the last one repeated, divided by their sum for "mean"."""
     given = list(options.turn_weights)[: options.turns]
     weights = given + given[-1:] * (options.turns - len(given))
-    total = sum(weights)
-    if total <= 0:
-        raise OptionError(f"--turn-weights is {options.turn_weights}: at least one must be above 0.")
-    return [w / total for w in weights] if options.turn_loss == "mean" else weights
+    return [w / sum(weights) for w in weights] if options.turn_loss == "mean" else weights
+
+
+def check_options(options: RefinerOptions, share: float, prefix: str, share_flag: str) -> None:
+    """Refuse options that do not fit together, before anything is trained.
+
+    Args:
+        share: of the training problems, what the warm start has seen.
+        prefix, share_flag: how the options are spelled on this command's line.
+
+    Raises:
+        OptionError: no turn has weight, or "unseen" while the warm start has seen every problem.
+    """
+    if sum(turn_weights(replace(options, turn_loss="sum"))) <= 0:
+        raise OptionError(f"{prefix}.turn-weights is {options.turn_weights}: at least one turn's must be above 0.")
+    if options.source == "unseen" and share >= 1.0:
+        raise OptionError(f"{prefix}.source unseen needs {share_flag} below 1: it is {share}.")
 
 
 def hypothesis_source(
@@ -162,12 +176,8 @@ def hypothesis_source(
     options: RefinerOptions,
     rng: random.Random,
     seen: Sequence[int],
-) -> Propose:
-    """The function that proposes hypotheses to learn from.
-
-    Raises:
-        OptionError: "unseen" while the warm start has seen every problem.
-    """
+) -> tuple[Propose, Seq2Seq | None]:
+    """The function that proposes hypotheses to learn from, and the copy of the model that it samples, if any."""
 
     def perturbations(places: Sequence[int], observations: Observations) -> list[str]:
         return [task.perturb(train[i], rng) for i in places]
@@ -177,17 +187,13 @@ def hypothesis_source(
         return lambda places, observations: agent.act(observations)
 
     if options.source == "perturbation":
-        return perturbations
+        return perturbations, None
     if options.source == "policy":
-        return samples(lm)
+        return samples(lm), None
     if options.source == "mixture":
-        return _either(samples(lm), perturbations, lambda place: rng.random() < 0.5)
-    known = frozenset(seen)
-    if len(known) >= len(train):
-        raise OptionError(
-            "--source unseen needs training problems that the warm start has not seen: lower its --share."
-        )
-    return _either(samples(lm.clone()), perturbations, lambda place: place not in known)
+        return _either(samples(lm), perturbations, lambda place: rng.random() < 0.5), None
+    known, frozen = frozenset(seen), lm.clone()
+    return _either(samples(frozen), perturbations, lambda place: place not in known), frozen
 
 
 def _either(a: Propose, b: Propose, use_a: Callable[[int], bool]) -> Propose:

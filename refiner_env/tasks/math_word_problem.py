@@ -76,6 +76,12 @@ class MathWordProblem(Task[Program]):
         answer = isinstance(value, float) and same_value(value, problem.answer)
         return Scores(program == gold, ir.equivalent(program, gold), answer)
 
+    def same(self, a: str, b: str) -> bool:
+        first, second = parse(a), parse(b)
+        if isinstance(first, ParseFailure) or isinstance(second, ParseFailure):
+            return a == b
+        return ir.equivalent(first, second)
+
     def diagnose(self, problem: Problem, hypothesis: str) -> tuple[Fault, ...]:
         program = parse(hypothesis)
         if isinstance(program, ParseFailure):
