@@ -16,6 +16,7 @@ from refiner_env.types import Observations
 
 PREVIOUS, HINT = "<previous>", "<hint>"
 CONTROL_TOKENS = (PREVIOUS, HINT)
+_SPECIAL_TOKENS = ("<pad>", "</s>", "<unk>")
 
 
 def plain(text: str) -> str:
@@ -24,8 +25,8 @@ def plain(text: str) -> str:
     White space becomes single spaces, and half of a surrogate pair a question mark.
     """
     text = text.encode("utf-8", "replace").decode("utf-8")
-    for token in CONTROL_TOKENS:
-        text = text.replace(token, token.strip("<>"))
+    for token in (*CONTROL_TOKENS, *_SPECIAL_TOKENS):
+        text = text.replace(token, token.strip("</>"))
     return " ".join(text.split())
 
 

@@ -172,8 +172,3 @@ class Seq2Seq:
 def pick_device() -> torch.device:
     """The GPU where there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def parameter_count(lm: Seq2Seq) -> int:
-    """Number of trainable parameters."""
-    return sum(p.numel() for p in lm.model.parameters())

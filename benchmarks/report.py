@@ -16,18 +16,21 @@ from rich.table import Table
 from benchmarks.statistics import Interval, interval
 from trainers.evaluation import CriticFigures
 
-Row = dict[str, Any]
+Record = dict[str, Any]
+"""One line of results.jsonl."""
 Key = tuple[str, str, str]
 """(arm, critic, stop)."""
 
 BY_GOLD = "* The episode stops by gold, which is not there at inference: an upper bound."
+MATCH = 0.02
+"""Training tokens of arms may differ by this fraction; the excess is one batch."""
 COSTS = "Mtok, s: the generator's training in millions of tokens and in seconds, the warm start included."
 HEADINGS = ("arm", "critic", "T", "equivalent % [95%]", "answer", "fixed/broken", "Mtok", "s")
 
 
-def by_arm(rows: Sequence[Row]) -> dict[Key, dict[int, list[Row]]]:
+def by_arm(rows: Sequence[Record]) -> dict[Key, dict[int, list[Record]]]:
     """Rows by (arm, critic, stop) and turn, in the order in which they were written."""
-    arms: dict[Key, dict[int, list[Row]]] = defaultdict(lambda: defaultdict(list))
+    arms: dict[Key, dict[int, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         arms[row["arm"], row["critic"], row["stop"]][row["turns"]].append(row)
     return arms
@@ -40,7 +43,7 @@ def critic_label(arm: str, critic: str, stop: str) -> str:
     return f"{critic}*" if stop == "gold" else critic
 
 
-def table_rows(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+def table_rows(rows: Sequence[Record]) -> list[tuple[str, ...]]:
     """One line per arm and turn, as text."""
     lines: list[tuple[str, ...]] = []
     for (arm, critic, stop), turns in by_arm(rows).items():
@@ -61,7 +64,7 @@ def table_rows(rows: Sequence[Row]) -> list[tuple[str, ...]]:
     return lines
 
 
-def findings(folder: Path, rows: Sequence[Row]) -> list[str]:
+def findings(folder: Path, rows: Sequence[Record]) -> list[str]:
     """What else a reader asks for: the critic's quality, the oracle's gain, PPO's reward, the token match."""
     arms = by_arm(rows)
     lines = []
@@ -91,17 +94,22 @@ def findings(folder: Path, rows: Sequence[Row]) -> list[str]:
     for name, label in (("supervised_plus", "supervised+"), ("ppo", "PPO (policy alone)")):
         if records := stages[name]:
             ratio = sum(r["tokens"] / r["budget"] for r in records) / len(records)
-            lines.append(f"Training tokens of {label} after the warm start, over REFINER's: {ratio:.3f}.")
+            apart = "" if abs(ratio - 1) <= MATCH else f", more than {MATCH:.0%} apart: too short a training to match"
+            lines.append(f"Training tokens of {label} after the warm start, over REFINER's: {ratio:.3f}{apart}.")
     return lines
 
 
-def write_report(folder: Path, rows: Sequence[Row], console: Console) -> None:
+def write_report(folder: Path, rows: Sequence[Record], console: Console) -> None:
     """Print the table; write report.md and accuracy.png."""
     header = json.loads((folder / "run.json").read_text())
     lines, notes = table_rows(rows), findings(folder, rows)
     seeds = sorted({row["seed"] for row in rows})
     over = "problems" if len(seeds) == 1 else "seeds"
-    title = f"{rows[0]['task']}, {header['data_sizes']['test']} test problems, seeds {seeds}; intervals over {over}"
+    options, n_test = header["options"], header["data_sizes"]["test"]
+    title = (
+        f"{options['task']} ({options['data']['source']}), {n_test} test problems, seeds {seeds}, "
+        f"intervals over {over}; generator {options['generator_model']}, critic {options['critic_model']}"
+    )
     table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for heading in HEADINGS:
         table.add_column(heading, justify="left" if heading in ("arm", "critic") else "right", no_wrap=True)
@@ -117,7 +125,7 @@ def write_report(folder: Path, rows: Sequence[Row], console: Console) -> None:
     console.print(f"\nWritten to {folder}: results.jsonl, report.md, accuracy.png, run.json", highlight=False)
 
 
-def plot(path: Path, rows: Sequence[Row], title: str) -> None:
+def plot(path: Path, rows: Sequence[Record], title: str) -> None:
     """Accuracy per turn, one line per arm with a critic and one point per arm without."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -125,11 +133,12 @@ def plot(path: Path, rows: Sequence[Row], title: str) -> None:
     figure = Figure(figsize=(8, 5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    for i, ((arm, critic, stop), turns) in enumerate(by_arm(rows).items()):
+    arms = by_arm(rows)
+    for i, ((arm, critic, stop), turns) in enumerate(arms.items()):
         shares = [_equivalent(seeds) for seeds in turns.values()]
         errors = [[100 * (s.mean - s.low) for s in shares], [100 * (s.high - s.mean) for s in shares]]
         label = f"{arm}, {critic_label(arm, critic, stop)}"
-        places = [t + 0.025 * (i - 4) for t in turns]
+        places = [t + 0.025 * (i - len(arms) / 2) for t in turns]  # side by side, so that intervals can be told apart
         style = "--" if arm in ("scripted", "retries") else "-"
         axes.errorbar(places, [100 * s.mean for s in shares], yerr=errors, label=label, marker="o", ls=style, capsize=2)
     axes.set(xlabel="turns (* stops by gold)", ylabel="programs equivalent to gold, %", title=title.replace(";", "\n"))
@@ -178,7 +187,7 @@ def _stage_records(folder: Path) -> dict[str, list[dict[str, Any]]]:
     return records
 
 
-def _equivalent(seeds: Sequence[Row]) -> Interval:
+def _equivalent(seeds: Sequence[Record]) -> Interval:
     return interval([row["ir_equivalent"] for row in seeds], seeds[0]["n"])
 
 

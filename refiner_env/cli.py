@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from types import ModuleType
 
 from refiner_env.errors import RefinerError, UnknownNameError
@@ -16,6 +17,8 @@ COMMANDS = {
     "envs": ("refiner_env.listing", "list environment ids, critics and rewards"),
     "data": ("data.cli", "load a corpus, audit it, and save it"),
 }
+CHECKOUT_PACKAGES = ("data", "agents", "trainers", "baselines", "benchmarks")
+"""What the wheel does not ship, as other distributions may own these names."""
 USAGE = """usage: refiner COMMAND [OPTIONS]
 
 Train a language model to write intermediate representations and to mend them from a critic's feedback.
@@ -58,15 +61,18 @@ def _load(module: str) -> ModuleType:
     Raises:
         RefinerError: outside a checkout, or another distribution owns the folder's name.
     """
-    top = module.partition(".")[0]
     try:
-        loaded = importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name and error.name.partition(".")[0] != top:
+        return importlib.import_module(module)
+    except ImportError as error:
+        missing = error.name or module
+        top = missing.partition(".")[0]
+        if top not in CHECKOUT_PACKAGES:
             raise RefinerError(
-                f"This command needs {error.name!r}: pip install -e '.[train]' in a checkout of refiner-env."
+                f"This command needs {missing!r}: pip install -e '.[train]' in a checkout of refiner-env."
             ) from None
         shadow = getattr(sys.modules.get(top), "__file__", None)
+        if shadow and Path(shadow).parent.parent == Path(__file__).parent.parent:
+            raise  # our own package, so this is a defect and not a mix-up of names
         if shadow:
             raise RefinerError(
                 f"The name {top!r} is taken by {shadow}: run from a checkout of refiner-env, or remove that package."
@@ -74,7 +80,6 @@ def _load(module: str) -> ModuleType:
         raise RefinerError(
             "This command runs from a checkout: get the sources of refiner-env, then pip install -e '.[train]' there."
         ) from None
-    return loaded
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from refiner_env.tasks import TASKS
 from refiner_env.types import Critic, Feedback, Problem, Task
 
 CriticFactory = Callable[[Task[Any]], Critic]
-CRITICS: Registry[CriticFactory] = Registry("critic")
+CRITICS: Registry[CriticFactory] = Registry("critic", also=", or the folder of a learned critic")
 
 
 class OracleCritic(Critic):

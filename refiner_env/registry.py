@@ -18,10 +18,10 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """Named objects of one kind."""
+    """Named objects of one kind. `also` says what else is accepted where one is named, for errors."""
 
-    def __init__(self, kind: str) -> None:
-        self.kind = kind
+    def __init__(self, kind: str, also: str = "") -> None:
+        self.kind, self.also = kind, also
         self._entries: dict[str, T] = {}
 
     def register(self, name: str, entry: T) -> T:
@@ -50,7 +50,7 @@ class Registry(Generic[T]):
         if ":" in name:
             loaded: T = load_object(name)
             return loaded
-        advice = f"Your own {self.kind}: package.module:object or path/file.py:object."
+        advice = f"Your own {self.kind}: package.module:object or path/file.py:object{self.also}."
         raise UnknownNameError(self.kind, name, self._entries, advice)
 
 

@@ -17,7 +17,7 @@ from agents.generator import Generator, Retrier
 from agents.models import check_spec, open_model, task_texts
 from agents.prompts import HINT, PREVIOUS, critic_prompts, generator_prompt, plain
 from agents.scripted import CONSTANT_GUESS, ScriptedEditor
-from agents.seq2seq import IGNORED, Seq2Seq, parameter_count
+from agents.seq2seq import IGNORED, Seq2Seq
 from agents.tokenizer import WHOLE_PIECES, train_tokenizer
 from refiner_env.errors import CheckpointError, OptionError, UnknownNameError
 from refiner_env.tasks import MathWordProblem
@@ -72,6 +72,7 @@ def test_the_first_prompt_is_the_problem_and_later_ones_add_hypothesis_and_feedb
 def test_model_output_cannot_forge_control_tokens() -> None:
     assert PREVIOUS not in plain(f"a {PREVIOUS} b") and HINT not in plain(f"{HINT}{HINT}")
     assert generator_prompt("x", f"{HINT} No hint.", "f").count(HINT) == 1
+    assert plain("a </s> b <pad> c") == "a s b pad c"
 
 
 def test_control_tokens_cannot_be_forged_by_nesting() -> None:
@@ -82,8 +83,8 @@ def test_control_tokens_cannot_be_forged_by_nesting() -> None:
 
 
 def test_sizes_have_about_the_parameters_they_promise(lm: Seq2Seq) -> None:
-    assert 0.7e6 < parameter_count(lm) < 1.5e6
-    assert 7e6 < parameter_count(Seq2Seq.build("small", lm.tokenizer)) < 13e6
+    assert 0.7e6 < lm.model.num_parameters() < 1.5e6
+    assert 7e6 < Seq2Seq.build("small", lm.tokenizer).model.num_parameters() < 13e6
     with pytest.raises(UnknownNameError, match="Did you mean 'tiny'"):
         check_spec("scratch:tny")
 

@@ -12,6 +12,7 @@ import pytest
 from gymnasium.envs.registration import EnvSpec
 
 import refiner_env
+from refiner_env import cli
 from refiner_env.cli import COMMANDS, main
 from refiner_env.critics import CRITICS
 from refiner_env.rewards import REWARDS
@@ -141,6 +142,7 @@ def test_a_command_gets_its_arguments_and_gives_its_status(tmp_path: Path, monke
 def test_outside_a_checkout_a_command_says_how_to_get_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(cli, "CHECKOUT_PACKAGES", ("no_such_folder",))
     fake_command(monkeypatch, tmp_path, "no_such_folder.train")
     assert main(["train"]) == 2
     assert "runs from a checkout" in one_line_of_error(capsys)
@@ -158,11 +160,20 @@ def test_a_missing_library_is_named_with_its_remedy(
 def test_a_package_of_the_same_name_is_named_with_its_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(cli, "CHECKOUT_PACKAGES", ("shadowing",))
     (tmp_path / "shadowing").mkdir()
     (tmp_path / "shadowing" / "__init__.py").write_text("")
-    fake_command(monkeypatch, tmp_path, "shadowing.train")
+    fake_command(monkeypatch, tmp_path, "some_command", "import shadowing.part")
     assert main(["train"]) == 2
     assert str(tmp_path / "shadowing") in one_line_of_error(capsys)
+
+
+def test_a_defect_of_our_own_is_not_taken_for_a_mix_up_of_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_command(monkeypatch, tmp_path, "broken_command", "from data import no_such_name")
+    with pytest.raises(ImportError, match="no_such_name"):
+        main(["train"])
 
 
 # ---------------------------------------------------------------------------------------------------- envs

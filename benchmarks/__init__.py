@@ -1,0 +1,1 @@
+"""The commands compare, train and evaluate; statistics and reports."""

@@ -1,0 +1,1 @@
+"""Rollouts, warm start, critic training, REFINER training and their evaluation."""
