@@ -14,7 +14,7 @@ only: that is what the paper's PPO baseline does too (RL4LMs with a BLEU reward,
 
 from __future__ import annotations
 
-import contextlib
+import gc
 import os
 import tempfile
 import time
@@ -308,8 +308,13 @@ def train_ppo(
         trainer.accelerator.print = lambda *args, **kwargs: None
         watch = _Watch(policy, token_budget, BestWeights(lm, score) if score else None, update)
         trainer.add_callback(watch)
-        with contextlib.suppress(_BudgetSpentError):
+        gc.freeze()  # TRL collects garbage twice per update; without this, all of torch's modules are walked each time
+        try:
             trainer.train()
+        except _BudgetSpentError:
+            pass
+        finally:
+            gc.unfreeze()
     if watch.best:
         watch.best.restore()
     steps = watch.updates * options.epochs

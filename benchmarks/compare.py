@@ -46,6 +46,7 @@ def main(argv: Sequence[str]) -> int:
     defaults = preset(name)
     parser = argparse.ArgumentParser(
         prog="refiner compare",
+        usage="%(prog)s [--preset NAME] [--out FOLDER] [OPTIONS]",
         allow_abbrev=False,
         description="Train supervised, PPO and REFINER from one warm start and compare them on held-out problems. "
         f"The defaults shown are those of the preset {name!r}.",

@@ -42,6 +42,7 @@ def main(argv: Sequence[str]) -> int:
     """The command."""
     parser = argparse.ArgumentParser(
         prog="refiner evaluate",
+        usage="%(prog)s --generator MODEL [--critic CRITIC] [OPTIONS]",
         allow_abbrev=False,
         description="Let a generator and a critic refine together (greedy decoding) and print accuracy per turn.",
     )

@@ -34,10 +34,10 @@ class CompareOptions:
 PRESETS = {
     "quick": CompareOptions(
         dropout=0.0,
-        data=DataOptions(n_test=500),
+        data=DataOptions(n_test=400),
         warm_start=WarmStartOptions(steps=150),
-        critic=CriticOptions(steps=350),
-        refiner=RefinerOptions(steps=40),
+        critic=CriticOptions(steps=300),
+        refiner=RefinerOptions(steps=30),
     ),
     "svamp": CompareOptions(
         data=DataOptions(source="svamp"),

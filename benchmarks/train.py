@@ -98,7 +98,8 @@ def main(argv: Sequence[str]) -> int:
     subparsers = parser.add_subparsers(dest="what", required=True, metavar="|".join(COMMANDS))
     for name, defaults in COMMANDS.items():
         text = (type(defaults).__doc__ or "").strip()
-        sub = subparsers.add_parser(name, help=text, description=text, allow_abbrev=False)
+        usage = f"refiner train {name} --out FOLDER [OPTIONS]"
+        sub = subparsers.add_parser(name, help=text, description=text, usage=usage, allow_abbrev=False)
         sub.add_argument("--out", type=Path, required=True, help="folder for the trained model and its metrics")
         sub.add_argument("--overwrite", action="store_true", help="delete what is in the folder first")
         add_options(sub, defaults)

@@ -28,6 +28,7 @@ def main(argv: list[str]) -> int:
     """
     parser = argparse.ArgumentParser(
         prog="refiner data",
+        usage="%(prog)s [--source NAME] [--out FOLDER] [OPTIONS]",
         description="Read a source, print what is in it and what was repaired, and save its splits.",
     )
     add_options(parser, DataOptions())
