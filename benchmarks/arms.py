@@ -125,7 +125,9 @@ class Training:
         with self.progress.to(folder / "metrics.jsonl").stage(f"seed {self.seed} {name}") as update:
             lm, spent, figures = train_one(update)
         lm.save(folder)
-        done.write_text(json.dumps({"spent": asdict(spent), "figures": figures}, indent=2))
+        whole = done.with_suffix(".tmp")  # renamed when complete: a stage counts as finished or not at all
+        whole.write_text(json.dumps({"spent": asdict(spent), "figures": figures}, indent=2))
+        whole.replace(done)
         return lm, spent, figures
 
 

@@ -37,7 +37,8 @@ PRESETS = {
         data=DataOptions(n_test=400),
         warm_start=WarmStartOptions(steps=150),
         critic=CriticOptions(steps=300),
-        refiner=RefinerOptions(steps=30),
+        refiner=RefinerOptions(steps=60, batch_size=32),
+        ppo=PPOOptions(learning_rate=5e-5),
     ),
     "svamp": CompareOptions(
         data=DataOptions(source="svamp"),
