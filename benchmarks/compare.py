@@ -156,7 +156,8 @@ def _claim(folder: Path, header: dict[str, Any], *, resume: bool, overwrite: boo
     for key in ("options_hash", "data_hash", "versions", "device"):
         if before[key] != header[key]:
             what = key.removesuffix("_hash")
-            raise RefinerError(f"{folder} was run with other {what}: resume it as it was, or choose another --out.")
+            advice = "resume it as it was, --overwrite to delete it, or choose another --out"
+            raise RefinerError(f"{folder} was run with other {what}: {advice}.")
 
 
 def _device() -> str:
