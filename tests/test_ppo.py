@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from gymnasium.vector import AutoresetMode
@@ -74,20 +74,22 @@ def test_at_no_learning_rate_the_ratio_is_one_and_the_kl_zero(
 
 
 def test_reward_rises_on_a_toy_problem(lm: Seq2Seq, task: MathWordProblem, train: list[Problem]) -> None:
-    """Pay for the token `number0`: PPO finds it, and the trained model says it more often than before."""
+    """Pay for naming a number: PPO finds it, and the trained model does so more often than before."""
     model = lm.clone()
     model.max_new_tokens = 8
 
     def reward(problem: Problem, hypothesis: str, scores: Scores) -> float:
-        return float("number0" in hypothesis)
+        return float("number" in hypothesis)
 
     def share(of: Seq2Seq) -> float:
         torch.manual_seed(0)
-        return sum("number0" in t for t in of.generate([p.text for p in train], top_p=1.0)) / len(train)
+        return sum("number" in t for t in of.generate([p.text for p in train], top_p=1.0)) / len(train)
 
     before = share(model)
-    options = replace(OPTIONS, learning_rate=1e-3, epochs=4, kl_coef=0.0)
-    _, records = train_ppo(model, task, train, options, token_budget=60_000, seed=0, update=quiet, reward=reward)
+    torch.manual_seed(0)
+    np.random.seed(0)
+    options = PPOOptions(batch_size=32, epochs=4, learning_rate=1e-3, kl_coef=0.0, temperature=1.0)
+    _, records = train_ppo(model, task, train, options, token_budget=140_000, seed=0, update=quiet, reward=reward)
     rewards = [r["reward"] for r in records]
     assert sum(rewards[-3:]) / 3 > sum(rewards[:3]) / 3 + 0.3
     assert share(model) > before + 0.3
