@@ -19,8 +19,8 @@ def open_model(spec: str, task: Task[Any], train: Sequence[Problem], *, dropout:
     """The model that `spec` names.
 
     Args:
-        spec: `scratch:tiny` or `scratch:small` (a T5 built here, its weights from torch's global seed and
-            its tokenizer trained on the training problems), a folder, or a Hugging Face id.
+        spec: `scratch:` and one of `SIZES` (a T5 built here, its weights from torch's global seed and its
+            tokenizer trained on the training problems), a folder, or a Hugging Face id.
         train: the training problems; only a tokenizer reads them.
         dropout: of a model built here.
 

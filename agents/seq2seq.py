@@ -11,6 +11,7 @@ import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import (
@@ -27,9 +28,10 @@ from refiner_env.errors import CheckpointError
 
 SIZES = {
     "tiny": {"d_model": 128, "d_ff": 512, "d_kv": 32, "num_heads": 4, "num_layers": 2},
+    "mini": {"d_model": 128, "d_ff": 512, "d_kv": 16, "num_heads": 8, "num_layers": 3, "num_decoder_layers": 2},
     "small": {"d_model": 256, "d_ff": 1024, "d_kv": 32, "num_heads": 8, "num_layers": 5},
 }
-"""T5 shapes built from scratch: about 1 M and 10 M parameters with a 2,000-piece vocabulary."""
+"""T5 shapes built from scratch: about 1, 1.4 and 10 M parameters with a 2,000-piece vocabulary."""
 
 IGNORED = -100
 """The label that cross-entropy leaves out: padding is never trained on."""
@@ -113,32 +115,46 @@ class Seq2Seq:
         lengths = {"max_prompt_tokens": self.max_prompt_tokens, "max_new_tokens": self.max_new_tokens}
         return Seq2Seq(copy.deepcopy(self.model), self.tokenizer, **lengths)
 
-    def generate(self, prompts: Sequence[str], *, top_p: float | None = None, batch_size: int = 256) -> list[str]:
+    def generate(
+        self, prompts: Sequence[str], *, top_p: float | None = None, not_first: str = "", batch_size: int = 256
+    ) -> list[str]:
         """One completion per prompt, in order, with dropout off.
 
         Args:
             top_p: nucleus sampling with this mass; None decodes greedily.
+            not_first: no completion begins with the first token of this text.
             batch_size: prompts per forward pass, grouped by length.
         """
-        order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+        options: dict[str, Any] = {"num_beams": 1, "max_new_tokens": self.max_new_tokens}
+        options |= {"do_sample": True, "top_p": top_p, "top_k": 0} if top_p else {"do_sample": False}
+        if not_first:
+            options["begin_suppress_tokens"] = self._ids(not_first)[:1]
         texts = [""] * len(prompts)
         with self.evaluating(), torch.inference_mode():
-            for start in range(0, len(order), batch_size):
-                places = order[start : start + batch_size]
+            for places in self._by_length(prompts, batch_size):
                 batch = self.encode([prompts[i] for i in places])
-                sampling = {"do_sample": True, "top_p": top_p, "top_k": 0} if top_p else {"do_sample": False}
-                output = self.model.generate(**batch, **sampling, num_beams=1, max_new_tokens=self.max_new_tokens)
+                output = self.model.generate(**batch, **options)
                 self.generated_tokens += int((output[:, 1:] != self.tokenizer.pad_token_id).sum())
                 decoded = self.tokenizer.batch_decode(output, skip_special_tokens=True)
                 for place, text in zip(places, decoded, strict=True):
                     texts[place] = text
         return texts
 
+    def probabilities(self, prompts: Sequence[str], target: str, *, batch_size: int = 256) -> list[float]:
+        """For each prompt, in order, the probability that its whole completion is `target`."""
+        found = [0.0] * len(prompts)
+        with self.evaluating(), torch.inference_mode():
+            for places in self._by_length(prompts, batch_size):
+                batch, labels = self.encode([prompts[i] for i in places]), self._labels([target] * len(places))
+                logs = self.model(**batch, labels=labels).logits.float().log_softmax(-1)
+                of_target = logs.gather(-1, labels.unsqueeze(-1)).sum((1, 2)).exp()
+                for place, probability in zip(places, of_target.tolist(), strict=True):
+                    found[place] = probability
+        return found
+
     def loss(self, prompts: Sequence[str], targets: Sequence[str]) -> Loss:
         """Cross-entropy of the targets given the prompts, averaged over target tokens."""
-        batch = self.encode(prompts)
-        labels = self._tokenize(targets, self.max_prompt_tokens)["input_ids"].to(self.model.device)
-        labels[labels == self.tokenizer.pad_token_id] = IGNORED
+        batch, labels = self.encode(prompts), self._labels(targets)
         mean = self.model(**batch, labels=labels).loss
         tokens = int(batch["attention_mask"].sum()) + int((labels != IGNORED).sum())
         return Loss(mean, tokens)
@@ -149,6 +165,17 @@ class Seq2Seq:
         if batch["input_ids"].shape[1] == self.max_prompt_tokens:
             self.cut_prompts += int(batch["attention_mask"].all(dim=1).sum())
         return {key: batch[key].to(self.model.device) for key in ("input_ids", "attention_mask")}
+
+    def _labels(self, targets: Sequence[str]) -> torch.Tensor:
+        labels = self._tokenize(targets, self.max_prompt_tokens)["input_ids"].to(self.model.device)
+        labels[labels == self.tokenizer.pad_token_id] = IGNORED
+        return labels
+
+    @staticmethod
+    def _by_length(prompts: Sequence[str], batch_size: int) -> list[list[int]]:
+        """Places of the prompts in batches of similar length."""
+        order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+        return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
     def _tokenize(self, texts: Sequence[str], max_length: int) -> dict[str, torch.Tensor]:
         batch = self.tokenizer(list(texts), padding=True, truncation=True, max_length=max_length, return_tensors="pt")

@@ -23,17 +23,24 @@ from baselines.ppo import train_ppo
 from baselines.supervised import train_supervised_plus
 from benchmarks.presets import CompareOptions
 from data import Splits
+from data.negatives import critic_pairs
 from refiner_env.types import Agent, Episode, Task, Turn
-from trainers.critic import train_critic
-from trainers.evaluation import TurnFigures, perturbed_figures, turn_figures
+from trainers.calibration import calibrated
+from trainers.critic import attempts, train_critic
+from trainers.evaluation import CriticFigures, TurnFigures, critic_figures, turn_figures
 from trainers.learning import Spent
 from trainers.progress import Progress, Update
-from trainers.refiner import train_refiner
+from trainers.refiner import RefinerOptions, train_refiner
 from trainers.rollout import play
 from trainers.warm_start import first_accuracy, warm_start, warm_start_share
 
 Trained = tuple[Seq2Seq, Spent, dict[str, Any]]
 """A model, what it spent beyond the weights that it started from, and figures for the report."""
+
+
+ABLATIONS = {"no_exploration": "refiner-no-exploration", "no_critic": "refiner-no-critic"}
+"""Stage -> arm. Without exploration REFINER learns from perturbations alone; without critic it trains on its earlier
+hypotheses, but nobody says what is wrong with them."""
 
 
 def seed_everything(seed: int, name: str) -> None:
@@ -64,15 +71,16 @@ class Training:
 
         def critic(update: Update) -> Trained:
             lm = open_model(o.critic_model, task, train, dropout=o.dropout)
-            spent = train_critic(lm, task, train, dev, o.critic, seed=seed, update=update)
-            test, share = self.splits.test, o.critic.no_hint_share
-            return lm, spent, asdict(perturbed_figures(task, LearnedCritic(lm, task), test, share, f"test {seed}"))
+            generator = models["warm_start"][0]
+            spent = train_critic(lm, task, train, dev, o.critic, seed=seed, update=update, generator=generator)
+            return lm, spent, {}
 
-        def refiner(update: Update) -> Trained:
+        def refiner(update: Update, options: RefinerOptions = o.refiner, feedback: str = "oracle") -> Trained:
             lm = models["warm_start"][0].clone()
             seen = warm_start_share(len(train), o.warm_start.share, seed)
-            spent = train_refiner(lm, task, train, dev, o.refiner, seed=seed, update=update, seen=seen)
-            return lm, spent, {}
+            spent = train_refiner(lm, task, train, dev, options, seed=seed, update=update, critic=feedback, seen=seen)
+            learned = calibrated(LearnedCritic(models["critic"][0], task), lm, task, dev, o.turns)
+            return lm, spent, {"threshold": learned.threshold}
 
         def plus(update: Update) -> Trained:
             lm = models["warm_start"][0].clone()
@@ -110,8 +118,13 @@ class Training:
 
         models: dict[str, Trained] = {}
         stages = {"warm_start": warm, "critic": critic, "refiner": refiner, "supervised_plus": plus, "ppo": ppo}
+        if o.ablations:
+            fixed = replace(o.refiner, source="perturbation")
+            stages["no_exploration"] = lambda update: refiner(update, options=fixed)
+            stages["no_critic"] = lambda update: refiner(update, feedback="none")
         for name, train_one in stages.items():
             models[name] = self._stage(name, train_one)
+        learned_critic(models, task, "refiner").save(self.folder / "critic")  # with its threshold
         return models
 
     def _stage(self, name: str, train_one: Callable[[Update], Trained]) -> Trained:
@@ -178,14 +191,13 @@ def evaluations(
 ) -> Iterator[Evaluation]:
     """Every arm with every critic, in the order of the table."""
     test, turns = splits.test, options.turns
-    learned = LearnedCritic(models["critic"][0], task)
-    critics: dict[str, Any] = {"none": "none", "learned": learned, "oracle": "oracle"}
     refiner = models["refiner"][0]
 
     def acting(arm: str, agent: Callable[[], Agent], critic: str, stop: str, t: int, *stages: str) -> Evaluation:
         def run() -> list[Episode]:
             seed_everything(seed, f"{arm} {critic}")
-            return play(agent(), task, test, critic=critics[critic], turns=t, stop=stop)
+            judge = learned_critic(models, task, stages[-1]) if critic == "learned" else critic
+            return play(agent(), task, test, critic=judge, turns=t, stop=stop)
 
         return Evaluation(arm, critic, stop, t, stages, run)
 
@@ -208,9 +220,32 @@ def evaluations(
     for critic, stop in (("learned", "critic"), ("oracle", "gold")):
         yield acting("refiner", lambda: Generator(refiner), critic, stop, turns, *trained)
         yield acting("scripted", editor, critic, stop, turns, *trained)
+    for stage, arm in ABLATIONS.items():
+        if stage in models:
+            stages = ("warm_start", stage)
+            lm = models[stage][0]
+            for critic, stop, t in (("none", "never", 1), ("learned", "critic", turns), ("oracle", "gold", turns)):
+                yield acting(arm, lambda lm=lm: Generator(lm), critic, stop, t, *stages)  # type: ignore[misc]
     retries = acting("retries", lambda: Retrier(refiner, options.retry_top_p), "none", "never", turns, *trained)
     yield replace(retries, play=lambda: [majority(task, e) for e in retries.play()])
     yield acting("retries", lambda: Retrier(refiner, options.retry_top_p), "none", "gold", turns, *trained)
+
+
+def learned_critic(models: dict[str, Trained], task: Task[Any], stage: str) -> LearnedCritic:
+    """The learned critic with the threshold that was chosen for the generator of a stage."""
+    return LearnedCritic(models["critic"][0], task, models[stage][2]["threshold"])
+
+
+def critic_quality(
+    options: CompareOptions, task: Task[Any], splits: Splits, seed: int, models: dict[str, Trained]
+) -> dict[str, CriticFigures]:
+    """The learned critic on test hypotheses: perturbed and right ones, and REFINER's own first ones."""
+    learned, rng = learned_critic(models, task, "refiner"), random.Random(f"test {seed}")
+    made = critic_pairs(task, splits.test, rng, no_hint_share=options.critic.no_hint_share)
+    return {
+        "perturbed": critic_figures(task, learned, made),
+        "own": critic_figures(task, learned, attempts(models["refiner"][0], task, splits.test, None)),
+    }
 
 
 def majority(task: Task[Any], episode: Episode) -> Episode:

@@ -22,10 +22,10 @@ import torch
 from rich.console import Console
 
 from agents.models import check_spec
-from benchmarks.arms import Training, evaluations, rows_of
+from benchmarks.arms import Training, critic_quality, evaluations, rows_of
 from benchmarks.folders import claim
 from benchmarks.presets import PRESETS, CompareOptions, preset
-from benchmarks.report import write_report
+from benchmarks.report import CRITIC_QUALITY, write_report
 from data import Splits, content_hash, load_splits, require_problems
 from refiner_env.errors import RefinerError
 from refiner_env.options import add_options, read_options, to_dict
@@ -120,7 +120,11 @@ def _run(options: CompareOptions, task: Task[Any], splits: Splits, folder: Path,
         models = Training(options, task, splits, seed, seed_folder, progress).run()
         done = {(r["arm"], r["critic"], r["stop"]) for r in read_rows(results) if r["seed"] == seed}
         todo = list(evaluations(options, task, splits, seed, models))
+        quality = seed_folder / CRITIC_QUALITY
         with progress.stage(f"seed {seed} evaluation") as update:
+            if not quality.exists():
+                figures = critic_quality(options, task, splits, seed, models)
+                quality.write_text(json.dumps({name: asdict(f) for name, f in figures.items()}, indent=2) + "\n")
             for i, evaluation in enumerate(todo):
                 if (evaluation.arm, evaluation.critic, evaluation.stop) not in done:
                     rows, episodes = rows_of(evaluation, options, task, seed, models)

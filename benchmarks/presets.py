@@ -20,9 +20,12 @@ class CompareOptions:
     task: str = option("MathWordProblem", "the task")
     seeds: tuple[int, ...] = option((0,), "seeds of training; one run of all arms each", low=0)
     turns: int = option(3, "turns at evaluation", low=1, high=16)
-    generator_model: str = option("scratch:tiny", "scratch:tiny, scratch:small, a folder or a Hugging Face id")
+    generator_model: str = option(
+        "scratch:tiny", "scratch:tiny, scratch:mini, scratch:small, a folder or a Hugging Face id"
+    )
     critic_model: str = option("scratch:tiny", "the same for the learned critic")
     dropout: float = option(0.1, "dropout of models built from scratch", low=0.0, high=0.9)
+    ablations: bool = option(False, "also train REFINER without exploration, and without a critic in training")
     retry_top_p: float = option(0.9, "nucleus mass of the retries control", low=0.01, high=1.0)
     data: DataOptions = section(DataOptions, "problems")
     warm_start: WarmStartOptions = section(WarmStartOptions, "supervised warm start")

@@ -16,6 +16,9 @@ from rich.table import Table
 from benchmarks.statistics import Interval, interval
 from trainers.evaluation import CriticFigures
 
+CRITIC_QUALITY = "critic-quality.json"
+"""In a seed's folder: the learned critic's figures."""
+
 Record = dict[str, Any]
 """One line of results.jsonl."""
 Key = tuple[str, str, str]
@@ -69,10 +72,12 @@ def findings(folder: Path, rows: Sequence[Record]) -> list[str]:
     arms = by_arm(rows)
     lines = []
     stages = _stage_records(folder)
-    if critics := stages["critic"]:
-        names = [f.name for f in fields(CriticFigures) if f.name != "n"]
-        figures = CriticFigures(critics[0]["n"], *(_mean(critics, name) for name in names))
-        lines.append(f"Learned critic on perturbed and right test hypotheses: {figures}.")
+    critics = [json.loads(path.read_text()) for path in sorted(folder.glob(f"seed-*/{CRITIC_QUALITY}"))]
+    for kind, label in (("perturbed", "perturbed and right test hypotheses"), ("own", "REFINER's own first ones")):
+        if records := [critic[kind] for critic in critics]:
+            names = [f.name for f in fields(CriticFigures) if f.name != "n"]
+            figures = CriticFigures(records[0]["n"], *(_mean(records, name) for name in names))
+            lines.append(f"Learned critic on {label}: {figures}.")
     for arm, critic, stop in (
         ("refiner", "oracle", "gold"),
         ("scripted", "oracle", "gold"),

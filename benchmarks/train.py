@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,21 +19,23 @@ from baselines.ppo import PPOOptions, train_ppo
 from benchmarks.arms import seed_everything
 from benchmarks.folders import claim
 from data import DataOptions, Splits, content_hash, load_splits, require_problems
+from data.negatives import critic_pairs
 from refiner_env.critics import resolve_critic
 from refiner_env.errors import OptionError, UnknownNameError
 from refiner_env.options import add_options, option, read_options, section, to_dict
 from refiner_env.rewards import resolve_reward
 from refiner_env.tasks import TASKS
 from refiner_env.types import Task
+from trainers.calibration import calibrated
 from trainers.critic import CriticOptions, train_critic
-from trainers.evaluation import perturbed_figures
+from trainers.evaluation import critic_figures
 from trainers.learning import Spent
 from trainers.progress import Progress, Update, quiet_libraries
 from trainers.refiner import RefinerOptions, check_options, train_refiner
 from trainers.warm_start import WarmStartOptions, first_accuracy, warm_start, warm_start_share
 
 _TASK = option("MathWordProblem", "the task")
-_MODEL = "the model to start from: scratch:tiny, scratch:small, a folder or a Hugging Face id"
+_MODEL = "the model to start from: scratch:tiny, scratch:mini, scratch:small, a folder or a Hugging Face id"
 
 
 @dataclass(frozen=True)
@@ -48,10 +51,14 @@ class GeneratorCommand:
 
 @dataclass(frozen=True)
 class CriticCommand:
-    """A critic that writes feedback on hypotheses, trained on right and perturbed ones."""
+    """A critic that writes feedback on hypotheses, trained on right, perturbed and a generator's own ones."""
 
     task: str = _TASK
     model: str = option("scratch:tiny", _MODEL)
+    generator: str = option(
+        "", "a trained generator: the critic learns from its errors, and its threshold is chosen for it"
+    )
+    turns: int = option(3, "turns for which the threshold is chosen", low=2, high=16)
     seed: int = option(0, "seed of training", low=0)
     data: DataOptions = section(DataOptions, "problems")
     train: CriticOptions = section(CriticOptions, "critic training")
@@ -138,10 +145,15 @@ def train(what: str, options: Any, folder: Path, console: Console, *, overwrite:
     lm.save(folder)
     record["spent"] = asdict(spent)
     if what == "critic":
-        figures = perturbed_figures(
-            task, LearnedCritic(lm, task), splits.dev, options.train.no_hint_share, f"dev {options.seed}"
-        )
-        record["dev"] = asdict(figures)
+        critic = LearnedCritic(lm, task)
+        if options.generator:
+            generator = Seq2Seq.load(options.generator)
+            critic = calibrated(critic, generator, task, splits.dev, options.turns)
+        critic.save(folder)
+        rng = random.Random(f"dev {options.seed}")
+        pairs = critic_pairs(task, splits.dev, rng, no_hint_share=options.train.no_hint_share)
+        figures = critic_figures(task, critic, pairs)
+        record |= {"threshold": critic.threshold, "dev": asdict(figures)}
         console.print(f"On development problems: {figures}.", highlight=False, soft_wrap=True)
     (folder / "training.json").write_text(json.dumps(record, indent=2) + "\n")
     console.print(f"Saved to {folder}: load it with --model, --critic or from_pretrained.", highlight=False)
@@ -152,7 +164,8 @@ def _generator(lm: Seq2Seq, task: Task[Any], splits: Splits, o: GeneratorCommand
 
 
 def _critic(lm: Seq2Seq, task: Task[Any], splits: Splits, o: CriticCommand, update: Update) -> Spent:
-    return train_critic(lm, task, splits.train, splits.dev, o.train, seed=o.seed, update=update)
+    generator = Seq2Seq.load(o.generator) if o.generator else None
+    return train_critic(lm, task, splits.train, splits.dev, o.train, seed=o.seed, update=update, generator=generator)
 
 
 def _refiner(lm: Seq2Seq, task: Task[Any], splits: Splits, o: RefinerCommand, update: Update) -> Spent:

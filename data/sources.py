@@ -15,7 +15,7 @@ from data.svamp import read_svamp_csv, svamp_folder
 from refiner_env.errors import OptionError, UnknownNameError
 from refiner_env.options import option, validate
 from refiner_env.registry import Registry
-from refiner_env.tasks.math_word_problem import MathWordProblem
+from refiner_env.tasks.stories import LEVELS, story
 from refiner_env.types import Problem
 
 STORY_SIZES = {"train": 2_000, "dev": 300, "test": 1_000}
@@ -34,6 +34,7 @@ class DataOptions:
     n_test: int = option(0, f"test problems; 0: all (stories: {STORY_SIZES['test']}); fewer is for smoke tests", low=0)
     dev_share: float = option(0.1, "svamp: fraction of the training problems that becomes dev", low=0, high=0.9)
     seed: int = option(0, "seed of the stories, of the choice of dev and of limited sizes", low=0)
+    level: str = option("medium", "stories: how hard", choices=tuple(LEVELS))
     on_malformed: Literal["skip", "raise"] = option(
         "skip", "rows that cannot be read: leave out and count, or stop", choices=("skip", "raise")
     )
@@ -106,14 +107,13 @@ def _stories(options: DataOptions, root: Path | None) -> Splits:
     parts: dict[str, tuple[Problem, ...]] = {}
     for split in ("test", "dev", "train"):
         size = getattr(options, f"n_{split}") or STORY_SIZES[split]
-        parts[split], report = _distinct(split, size, options.seed, taken)
+        parts[split], report = _distinct(split, size, options.seed, options.level, taken)
         audit += report
     return Splits("stories", parts["train"], parts["dev"], parts["test"], audit)
 
 
-def _distinct(split: str, size: int, seed: int, taken: set[str]) -> tuple[tuple[Problem, ...], Audit]:
+def _distinct(split: str, size: int, seed: int, level: str, taken: set[str]) -> tuple[tuple[Problem, ...], Audit]:
     """The first `size` problems of a split's stream whose text is not in `taken`, which grows."""
-    generate = MathWordProblem().generate
     # A hash, as neighbouring seeds would make the test split of one seed the training split of another.
     stream = int.from_bytes(hashlib.sha256(f"stories/{split}/{seed}".encode()).digest()[:6])
     problems: list[Problem] = []
@@ -123,7 +123,7 @@ def _distinct(split: str, size: int, seed: int, taken: set[str]) -> tuple[tuple[
             raise OptionError(
                 f"--n-{split} is {size}: the stories of seed {seed} have only {len(problems)} more texts that differ."
             )
-        problem = generate(stream, index)
+        problem = story(stream, index, level)
         index += 1
         if (key := text_key(problem)) not in taken:
             taken.add(key)

@@ -14,6 +14,7 @@ COMMANDS = {
     "compare": ("benchmarks.compare", "train supervised, PPO and REFINER on the same problems and print one table"),
     "train": ("benchmarks.train", "train one model: generator, critic, refiner or ppo"),
     "evaluate": ("benchmarks.evaluate", "let a generator and a critic refine together and print accuracy per turn"),
+    "pretrain": ("benchmarks.pretrain", "train a small base model from scratch on procedural exercises"),
     "envs": ("refiner_env.listing", "list environment ids, critics and rewards"),
     "data": ("data.cli", "load a corpus, audit it, and save it"),
 }

@@ -66,6 +66,8 @@ class Feedback:
     """What the generator reads next turn."""
     faults: tuple[Fault, ...] = ()
     """The same, typed, as far as the critic says it in the task's words. Empty when accepted."""
+    accept_probability: float | None = None
+    """The critic's own probability that the hypothesis is right, in [0, 1], where it has one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import random
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ from agents.prompts import HINT, PREVIOUS, critic_prompts, generator_prompt, pla
 from agents.scripted import CONSTANT_GUESS, ScriptedEditor
 from agents.seq2seq import IGNORED, Seq2Seq
 from agents.tokenizer import WHOLE_PIECES, train_tokenizer
+from refiner_env.critics import resolve_critic
 from refiner_env.errors import CheckpointError, OptionError, UnknownNameError
 from refiner_env.tasks import MathWordProblem
 from refiner_env.types import Observations, Problem
@@ -225,22 +228,67 @@ def test_retries_never_see_hypothesis_or_feedback(lm: Seq2Seq) -> None:
     assert Retrier(lm, 0.9).act(first) == lm.generate([generator_prompt("a b")])
 
 
-def test_the_learned_critic_reads_its_text_back_and_never_sees_gold(
-    lm: Seq2Seq, task: MathWordProblem, train: list[Problem]
-) -> None:
-    class Spy(Seq2Seq):
-        prompts: list[str] = []  # noqa: RUF012
+class Verdicts(Seq2Seq):
+    """Finds hypotheses right with the given probabilities, and says one thing of what is rejected."""
 
-        def generate(self, prompts: list[str], **_: object) -> list[str]:  # type: ignore[override]
-            self.prompts.extend(prompts)
-            return ["No hint.", "The operator in #0 is incorrect. Whatever else."][: len(prompts)]
+    def __init__(self, lm: Seq2Seq, *likely: float) -> None:
+        super().__init__(lm.model, lm.tokenizer)
+        self.likely, self.prompts, self.barred = list(likely), [], ""  # type: ignore[var-annotated]
 
-    spy = Spy(lm.model, lm.tokenizer)
-    secret = Problem("u", "a b", "SECRET", 12345.0, {"numbers": (1.0,)})
-    accepted, rejected = LearnedCritic(spy, task).critique([secret, secret], ["z1", "z2"])
-    assert accepted.accepted and not rejected.accepted
-    assert [f.kind for f in rejected.faults] == ["operator", "other"]
+    def probabilities(self, prompts: Sequence[str], target: str, **_: object) -> list[float]:
+        self.prompts += prompts
+        return self.likely[: len(prompts)]
+
+    def generate(self, prompts: Sequence[str], *, not_first: str = "", **_: object) -> list[str]:
+        self.barred = not_first
+        return ["The operator in #0 is incorrect. Whatever else."] * len(prompts)
+
+
+SECRET = Problem("u", "a b", "SECRET", 12345.0, {"numbers": (1.0,)})
+
+
+def test_the_learned_critic_reads_its_text_back_and_never_sees_gold(lm: Seq2Seq, task: MathWordProblem) -> None:
+    spy = Verdicts(lm, 0.9, 0.2)
+    accepted, rejected = LearnedCritic(spy, task).critique([SECRET, SECRET], ["z1", "z2"])
+    assert accepted.accepted and accepted.text == "No hint." and not accepted.faults
+    assert not rejected.accepted and [f.kind for f in rejected.faults] == ["operator", "other"]
+    assert [accepted.accept_probability, rejected.accept_probability] == [0.9, 0.2]
     assert spy.prompts == [f"a b {PREVIOUS} z1", f"a b {PREVIOUS} z2"]
+    assert spy.barred == "No hint."  # what is rejected is never told that it is right
+
+
+@pytest.mark.parametrize(("threshold", "accepts"), [(0.0, [True, True]), (0.95, [False, False]), (0.9, [True, False])])
+def test_the_threshold_trades_accepting_for_rejecting(
+    lm: Seq2Seq, task: MathWordProblem, threshold: float, accepts: list[bool]
+) -> None:
+    critic = LearnedCritic(Verdicts(lm, 0.9, 0.2), task).with_threshold(threshold)
+    assert [f.accepted for f in critic.critique([SECRET, SECRET], ["z1", "z2"])] == accepts
+
+
+def test_a_critic_is_saved_with_its_threshold(lm: Seq2Seq, task: MathWordProblem, tmp_path: Path) -> None:
+    LearnedCritic(lm, task, 0.125).save(tmp_path / "critic")
+    loaded = resolve_critic(str(tmp_path / "critic"), task)
+    assert isinstance(loaded, LearnedCritic) and loaded.threshold == 0.125
+    lm.save(tmp_path / "plain")
+    assert LearnedCritic.load(tmp_path / "plain", task).threshold == 0.5
+
+
+def test_probabilities_are_those_of_the_whole_completion(lm: Seq2Seq, train: list[Problem]) -> None:
+    prompts = [p.text for p in train[:5]]
+    found = lm.probabilities(prompts, "No hint.", batch_size=2)
+    for prompt, probability in zip(prompts, found, strict=True):
+        with lm.evaluating(), torch.no_grad():
+            loss = lm.loss([prompt], ["No hint."]).mean.item()
+        n_tokens = len(lm.tokenizer("No hint.").input_ids)
+        assert probability == pytest.approx(math.exp(-loss * n_tokens), rel=1e-3)
+
+
+def test_a_completion_can_be_kept_from_beginning_like_a_text(lm: Seq2Seq, train: list[Problem]) -> None:
+    prompts = [p.text for p in train[:4]]
+    for said in lm.generate(prompts):
+        if said:
+            assert lm.generate(prompts, not_first=said) != [said] * 4
+            assert all(not other.startswith(said.split()[0]) for other in lm.generate(prompts, not_first=said))
 
 
 # ------------------------------------------------------------------------------------------- scripted editor

@@ -100,7 +100,8 @@ def test_an_unknown_command_gets_the_closest_and_status_2() -> None:
     run = python("-m", "refiner_env.cli", "comapre")
     assert run.returncode == 2 and run.stdout == ""
     assert run.stderr == (
-        "refiner: Unknown command 'comapre'. Did you mean 'compare'? Known: compare, data, envs, evaluate, train.\n"
+        "refiner: Unknown command 'comapre'. Did you mean 'compare'? "
+        "Known: compare, data, envs, evaluate, pretrain, train.\n"
     )
 
 

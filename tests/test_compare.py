@@ -18,7 +18,7 @@ from rich.console import Console
 from agents.seq2seq import Seq2Seq
 from baselines.ppo import PPOOptions
 from benchmarks import arms
-from benchmarks.arms import Row, Training, majority
+from benchmarks.arms import ABLATIONS, Row, Training, majority
 from benchmarks.compare import compare, main, read_rows
 from benchmarks.evaluate import main as evaluate
 from benchmarks.presets import PRESETS, CompareOptions
@@ -39,6 +39,7 @@ Run = tuple[Path, list[dict[str, Any]], str]
 
 SMALL = CompareOptions(
     turns=2,
+    ablations=True,
     data=DataOptions(n_train=120, n_dev=8, n_test=12),
     warm_start=WarmStartOptions(steps=3, batch_size=16, share=0.5),
     critic=CriticOptions(steps=3, batch_size=16),
@@ -76,8 +77,9 @@ def test_every_arm_has_its_rows(run: Run) -> None:
         ("supervised+", "none", "never", 1),
         ("ppo", "none", "never", 1),
         ("refiner", "none", "never", 1),
-        *((arm, "learned", "critic", t) for arm in ("refiner", "scripted") for t in (1, 2)),
-        *((arm, "oracle", "gold", t) for arm in ("refiner", "scripted") for t in (1, 2)),
+        *((arm, "learned", "critic", t) for arm in ("refiner", "scripted", *ABLATIONS.values()) for t in (1, 2)),
+        *((arm, "oracle", "gold", t) for arm in ("refiner", "scripted", *ABLATIONS.values()) for t in (1, 2)),
+        *((arm, "none", "never", 1) for arm in ABLATIONS.values()),
         *(("retries", "none", stop, t) for stop in ("never", "gold") for t in (1, 2)),
     }
     assert rows == read_rows(folder / "results.jsonl")
@@ -121,7 +123,10 @@ def test_the_folder_explains_the_run(run: Run) -> None:
         assert text in report
     assert "vote" in shown
     assert (folder / "accuracy.png").read_bytes().startswith(b"\x89PNG")
-    for stage in ("warm_start", "critic", "refiner", "supervised_plus", "ppo"):
+    assert "scratch:tiny" in report  # which models were started from
+    quality = json.loads((folder / "seed-0/critic-quality.json").read_text())
+    assert quality["perturbed"]["n"] == quality["own"]["n"] == 12
+    for stage in ("warm_start", "critic", "refiner", "supervised_plus", "ppo", *ABLATIONS):
         assert (folder / "seed-0" / stage / "model.safetensors").exists()
         assert (folder / "seed-0" / stage / "metrics.jsonl").read_text().count("\n") >= 3
 

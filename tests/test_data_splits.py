@@ -25,7 +25,8 @@ from data import (
     text_key,
 )
 from refiner_env.errors import DataError, OptionError, UnknownNameError
-from refiner_env.tasks import MathWordProblem
+from refiner_env.options import validate
+from refiner_env.tasks.stories import LEVELS, story
 from refiner_env.types import Problem
 
 
@@ -128,17 +129,34 @@ def test_stories_follow_from_the_seed() -> None:
     assert len(hashes) == 3
 
 
+def test_stories_of_a_level() -> None:
+    hard = load_splits(replace(SMALL, level="hard"))
+    assert [len(part) for part in hard.parts.values()] == [60, 20, 30]
+    for problem in (p for part in hard.parts.values() for p in part):
+        _, level, seed, index = problem.uid.split("/")
+        assert level == "hard" and problem == story(int(seed), int(index), "hard")
+    assert load_splits(replace(SMALL, level="medium")) == load_splits(SMALL)
+    assert len({content_hash(load_splits(replace(SMALL, level=level))) for level in LEVELS}) == len(LEVELS)
+
+
+def test_an_unknown_level_is_refused() -> None:
+    options = DataOptions(level="hrad")
+    for refuse in (validate, load_splits):
+        with pytest.raises(UnknownNameError, match=r"--level 'hrad'. Did you mean 'hard'\?.*easy.*medium"):
+            refuse(options)
+
+
 def few_texts(n_texts: int) -> Any:
     """A generator with so few texts that the streams of the splits are sure to meet."""
 
-    def generate(self: MathWordProblem, seed: int, index: int) -> Problem:
+    def generate(seed: int, index: int, level: str) -> Problem:
         return problem(f"text {random.Random(f'{seed}/{index}').randrange(n_texts)}", uid=f"{seed}/{index}")
 
     return generate
 
 
 def test_train_gives_way_to_dev_and_test(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(MathWordProblem, "generate", few_texts(60))
+    monkeypatch.setattr("data.sources.story", few_texts(60))
     less, more = (load_splits(DataOptions(n_train=n, n_dev=10, n_test=20)) for n in (5, 30))
     assert (len(less.train), len(more.train), len(more.dev), len(more.test)) == (5, 30, 10, 20)
     assert (less.dev, less.test) == (more.dev, more.test)
@@ -147,7 +165,7 @@ def test_train_gives_way_to_dev_and_test(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_stories_that_are_used_up_are_an_option_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(MathWordProblem, "generate", few_texts(60))
+    monkeypatch.setattr("data.sources.story", few_texts(60))
     with pytest.raises(OptionError, match=r"--n-train is 31.*only 30"):
         load_splits(DataOptions(n_train=31, n_dev=10, n_test=20))
 

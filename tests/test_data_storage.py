@@ -179,4 +179,4 @@ def test_the_help_describes_every_option(capsys: pytest.CaptureFixture[str]) -> 
     printed = " ".join(capsys.readouterr().out.split())
     options = ("source", "n-train", "n-dev", "n-test", "dev-share", "seed", "on-malformed", "on-disagreement", "out")
     assert all(f"--{name} " in printed for name in options)
-    assert printed.count("(default: ") == 10
+    assert printed.count("(default: ") == 11

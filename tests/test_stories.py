@@ -14,10 +14,12 @@ import pytest
 
 from refiner_env.tasks import stories
 from refiner_env.tasks.program import OPERATORS, Number, Program, StepRef, execute, parse, render
-from refiner_env.tasks.stories import DISTRACTORS, SCHEMAS, WORDS, Schema, story
+from refiner_env.tasks.stories import DISTRACTORS, LEVELS, SCHEMAS, WORDS, Level, Schema, story
 from refiner_env.types import Problem
 
 PROBLEMS = [story(7, i) for i in range(3_000)]
+HARD = [story(7, i, "hard") for i in range(1_000)]
+at_levels = pytest.mark.parametrize("problems", [PROBLEMS, HARD], ids=["medium", "hard"])
 CASES = [
     (schema, telling, question) for schema in SCHEMAS for telling in schema.tellings for question in schema.questions
 ]
@@ -54,8 +56,7 @@ def distractors(problem: Problem) -> list[tuple[str, str]]:
 def only(monkeypatch: pytest.MonkeyPatch, schema: Schema, distracting: float = 0.0) -> None:
     """Leave one schema, whose questions all have the same number of steps."""
     monkeypatch.setattr(stories, "SCHEMAS", (schema,))
-    monkeypatch.setattr(stories, "STEP_SHARES", {schema.questions[0][0].count(";") + 1: 1.0})
-    monkeypatch.setattr(stories, "DISTRACTOR_SHARE", distracting)
+    monkeypatch.setitem(LEVELS, "medium", Level({schema.questions[0][0].count(";") + 1: 1.0}, distracting, 0.25))
 
 
 # ------------------------------------------------------------------------------------------- pure function
@@ -158,8 +159,9 @@ def test_premise_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 # ------------------------------------------------------------------------------------------- every problem
 
 
-def test_gold_is_a_canonical_program_for_the_answer() -> None:
-    for problem in PROBLEMS:
+@at_levels
+def test_gold_is_a_canonical_program_for_the_answer(problems: list[Problem]) -> None:
+    for problem in problems:
         program = gold(problem)
         assert render(program) == problem.gold
         assert execute(program, problem.metadata["numbers"]) == problem.answer
@@ -170,32 +172,36 @@ def test_gold_is_a_canonical_program_for_the_answer() -> None:
         assert {o.step for o in operands if isinstance(o, StepRef)} == set(range(len(program.steps) - 1))
 
 
-def test_placeholders_count_up_and_match_the_numbers() -> None:
-    for problem in PROBLEMS:
+@at_levels
+def test_placeholders_count_up_and_match_the_numbers(problems: list[Problem]) -> None:
+    for problem in problems:
         found = [int(i) for i in re.findall(r"number(\d+)", problem.text)]
         assert found == list(range(len(problem.metadata["numbers"]))), problem
 
 
-def test_numbers_and_results_are_distinct_and_positive() -> None:
-    for problem in PROBLEMS:
+@at_levels
+def test_numbers_and_results_are_distinct_and_positive(problems: list[Problem]) -> None:
+    for problem in problems:
         numbers, steps = problem.metadata["numbers"], gold(problem).steps
         results = [execute(Program.of(steps[: k + 1]), numbers) for k in range(len(steps))]
         assert len({*numbers, *results}) == len(numbers) + len(results), problem
         assert min(numbers) > 1
 
 
-def test_texts_are_clean() -> None:
-    for problem in PROBLEMS:
+@at_levels
+def test_texts_are_clean(problems: list[Problem]) -> None:
+    for problem in problems:
         assert not re.search(r"[{}_|\\\n]|  |^ | $| [.,?]|[.,?][^ ]|\. [a-z]", problem.text), problem
         assert problem.text.endswith("?")
         assert problem.text.count("?") == 1
         assert not re.search(r"(x|ch|sh)s\b|[^aeiou]ys\b|atos\b", problem.text), "wrong plural"
 
 
-def test_pronouns_are_clear() -> None:
+@at_levels
+def test_pronouns_are_clear(problems: list[Problem]) -> None:
     """No two names of a text share a pronoun, so a pronoun has one name to go with."""
     seen: Counter[str] = Counter()
-    for problem in PROBLEMS:
+    for problem in problems:
         words = re.findall(r"\w+", problem.text)
         for pronoun, forms in (("he", {"he", "He", "his"}), ("she", {"she", "She", "her"})):
             names = {*words} & {*WORDS[pronoun]}
@@ -203,29 +209,33 @@ def test_pronouns_are_clear() -> None:
             if forms & {*words}:
                 assert len(names) == 1, problem
                 seen[pronoun] += 1
-    assert min(seen["he"], seen["she"]) > 100
+    assert min(seen["he"], seen["she"]) > 0.1 * len(problems)
 
 
 # ------------------------------------------------------------------------------------------- the mixture
 
 
-def test_shares() -> None:
-    n = len(PROBLEMS)
-    schemas = Counter(problem.metadata["schema"] for problem in PROBLEMS)
+@pytest.mark.parametrize(
+    ("problems", "step_shares"), [(PROBLEMS, {1: 0.45, 2: 0.40, 3: 0.15}), (HARD, {1: 0.15, 2: 0.45, 3: 0.40})]
+)
+def test_shares(problems: list[Problem], step_shares: dict[int, float]) -> None:
+    n = len(problems)
+    schemas = Counter(problem.metadata["schema"] for problem in problems)
     assert set(schemas) == {schema.name for schema in SCHEMAS}
     assert max(schemas.values()) < 0.12 * n
-    steps = Counter(len(gold(problem).steps) for problem in PROBLEMS)
-    for count, share in {1: 0.45, 2: 0.40, 3: 0.15}.items():
+    steps = Counter(len(gold(problem).steps) for problem in problems)
+    for count, share in step_shares.items():
         assert steps[count] / n == pytest.approx(share, abs=0.03)
-    operators = Counter(step.operator for problem in PROBLEMS for step in gold(problem).steps)
+    operators = Counter(step.operator for problem in problems for step in gold(problem).steps)
     assert set(operators) == set(OPERATORS)
     assert min(operators.values()) / operators.total() > 0.12
-    assert len({problem.text for problem in PROBLEMS}) >= 0.95 * n
+    assert len({problem.text for problem in problems}) >= 0.95 * n
 
 
-def test_operand_order_is_not_constant() -> None:
+@at_levels
+def test_operand_order_is_not_constant(problems: list[Problem]) -> None:
     for operator in ("subtract", "divide"):
-        steps = [step for problem in PROBLEMS for step in gold(problem).steps if step.operator == operator]
+        steps = [step for problem in problems for step in gold(problem).steps if step.operator == operator]
         pairs = [
             (s.first.index, s.second.index)
             for s in steps
@@ -234,22 +244,50 @@ def test_operand_order_is_not_constant() -> None:
         assert 0.2 < sum(a < b for a, b in pairs) / len(pairs) < 0.8
 
 
-def test_commutative_steps_follow_the_text() -> None:
-    steps = [step for problem in PROBLEMS for step in gold(problem).steps if step.operator in ("add", "multiply")]
+@at_levels
+def test_commutative_steps_follow_the_text(problems: list[Problem]) -> None:
+    steps = [step for problem in problems for step in gold(problem).steps if step.operator in ("add", "multiply")]
     pairs = [
         (s.first.index, s.second.index) for s in steps if isinstance(s.first, Number) and isinstance(s.second, Number)
     ]
-    assert len(pairs) > 500
+    assert len(pairs) > 0.25 * len(problems)
     assert all(a < b for a, b in pairs)
 
 
-def test_distractors() -> None:
-    found = [distractors(problem) for problem in PROBLEMS]
-    assert sum(map(bool, found)) / len(found) == pytest.approx(0.35, abs=0.03)
-    assert sum(len(f) == 2 for f in found) / len(found) == pytest.approx(0.35 * 0.25, abs=0.02)
+def test_levels_are_ordered() -> None:
+    """Easy, medium, hard: fewer problems of one step and more with a distractor, the same seeds throughout."""
+    assert list(LEVELS) == ["easy", "medium", "hard"]
+    corpora = [[story(7, i, level) for i in range(1_000)] for level in LEVELS]
+    one_step, long, distracted, twice = zip(
+        *(
+            (
+                sum(len(gold(p).steps) == 1 for p in problems),
+                sum(len(gold(p).steps) == 3 for p in problems),
+                sum(len(distractors(p)) > 0 for p in problems),
+                sum(len(distractors(p)) > 1 for p in problems),
+            )
+            for problems in corpora
+        ),
+        strict=True,
+    )
+    for shares in (one_step[::-1], long, distracted, twice):
+        assert shares[0] + 50 < shares[1] and shares[1] + 50 < shares[2]
+    assert (long[0], twice[0]) == (0, 0)
+
+
+def test_the_default_level_is_medium() -> None:
+    assert [story(7, i, "medium") for i in range(100)] == PROBLEMS[:100]
+    assert {problem.uid.split("/")[1] for problem in PROBLEMS} == {"medium"}
+
+
+@pytest.mark.parametrize(("problems", "share", "second"), [(PROBLEMS, 0.35, 0.25), (HARD, 0.80, 0.50)])
+def test_distractors(problems: list[Problem], share: float, second: float) -> None:
+    found = [distractors(problem) for problem in problems]
+    assert sum(map(bool, found)) / len(found) == pytest.approx(share, abs=0.03)
+    assert sum(len(f) == 2 for f in found) / len(found) == pytest.approx(share * second, abs=0.03)
     assert {kind for f in found for kind, _ in f} == set(DISTRACTORS)
     clashes = {schema.name: schema.clashes for schema in SCHEMAS}
-    for problem, kinds in zip(PROBLEMS, found, strict=True):
+    for problem, kinds in zip(problems, found, strict=True):
         for kind, placeholder in kinds:
             assert kind not in clashes[problem.metadata["schema"]]
             assert not re.search(rf"\b{placeholder}\b", problem.gold or ""), "a distractor matters"
@@ -262,8 +300,7 @@ def test_other_objects_are_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(WORDS, "food", ["fig", "plum"])
     monkeypatch.setitem(WORDS, "goods", ["mug"])
     monkeypatch.setattr(stories, "SCHEMAS", tuple(s for s in SCHEMAS if s.name in ("eaten", "combine")))
-    monkeypatch.setattr(stories, "STEP_SHARES", {1: 1.0})
-    monkeypatch.setattr(stories, "DISTRACTOR_SHARE", 1.0)
+    monkeypatch.setitem(LEVELS, "medium", Level({1: 1.0}, 1.0, 0.25))
     seen = 0
     for problem in (story(5, i) for i in range(300)):
         if match := re.search(r"number\d+ ([a-z ]+) (at home|in another room)\.", problem.text):

@@ -1,4 +1,4 @@
-"""Training of the learned critic: p(feedback | x, z'), on right and perturbed hypotheses."""
+"""Training of the learned critic: p(feedback | x, z'), on right, perturbed and really attempted hypotheses."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from agents.critic import LearnedCritic
+from agents.generator import Generator
 from agents.prompts import critic_prompts
 from agents.seq2seq import Seq2Seq
-from data.negatives import critic_pairs
+from data.negatives import CriticPair, critic_pair, critic_pairs
+from data.variations import varied
 from refiner_env.options import option
 from refiner_env.types import Problem, Task
 from trainers.batches import shuffled
 from trainers.evaluation import critic_figures
 from trainers.learning import Batch, Spent, fit
 from trainers.progress import Update
+from trainers.rollout import play
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,14 @@ class CriticOptions:
     batch_size: int = option(64, "hypotheses a step", low=1)
     learning_rate: float = option(1e-3, "peak AdamW learning rate", low=0.0, high=1.0)
     no_hint_share: float = option(0.25, "share of right hypotheses, to be accepted", low=0.0, high=1.0)
+    variation_share: float = option(
+        0.5, "share of problems told with other names, things and order of sentences", low=0.0, high=1.0
+    )
+    own_share: float = option(
+        0.5, "share of hypotheses that the warm-started generator wrote, where it is given", low=0.0, high=1.0
+    )
+    own_samples: int = option(2, "hypotheses that the generator writes for each training problem", low=1)
+    own_top_p: float = option(0.9, "nucleus mass of these hypotheses", low=0.01, high=1.0)
 
 
 def train_critic(
@@ -38,25 +49,60 @@ def train_critic(
     *,
     seed: int,
     update: Update,
+    generator: Seq2Seq | None = None,
 ) -> Spent:
-    """Train `lm` in place as a critic; the weights with most exact feedback on `dev` stay."""
+    """Train `lm` in place as a critic; the weights with most exact feedback on `dev` stay.
+
+    Args:
+        generator: whose errors on training problems it learns from, labelled by the oracle, beside perturbations.
+    """
+    rng = random.Random(seed)
     critic = LearnedCritic(lm, task)
     judged = critic_pairs(task, dev, random.Random(f"dev {seed}"), no_hint_share=options.no_hint_share)
-    return fit(
+    own: list[list[CriticPair]] = []
+    written = generator.generated_tokens if generator else 0
+    if generator and options.own_share:
+        judged += attempts(generator, task, dev, None)
+        rounds = [
+            attempts(generator, task, _vary(train, options.variation_share, rng), options.own_top_p)
+            for _ in range(options.own_samples)
+        ]
+        own = [list(pairs) for pairs in zip(*rounds, strict=True)]
+    spent = fit(
         lm,
-        critic_batches(task, train, options, random.Random(seed)),
+        critic_batches(task, train, options, rng, own),
         learning_rate=options.learning_rate,
         steps=options.steps,
         score=lambda: critic_figures(task, critic, judged).exact,
         update=update,
     )
+    spent.rollout_tokens = generator.generated_tokens - written if generator else 0
+    return spent
+
+
+def attempts(generator: Seq2Seq, task: Task[Any], problems: Sequence[Problem], top_p: float | None) -> list[CriticPair]:
+    """The generator's first hypothesis on each problem, labelled by the oracle; greedy where `top_p` is None."""
+    episodes = play(Generator(generator, top_p), task, problems, critic="none", turns=1, stop="never")
+    return [critic_pair(task, e.problem, e.turns[0].hypothesis) for e in episodes]
 
 
 def critic_batches(
-    task: Task[Any], problems: Sequence[Problem], options: CriticOptions, rng: random.Random
+    task: Task[Any],
+    problems: Sequence[Problem],
+    options: CriticOptions,
+    rng: random.Random,
+    own: Sequence[Sequence[CriticPair]] = (),
 ) -> Iterator[Batch]:
-    """Endless batches; every pass over the problems draws new hypotheses."""
+    """Endless batches; every pass over the problems draws new hypotheses, or one of `own` of the problem."""
     for places in shuffled(len(problems), options.batch_size, rng):
-        pairs = critic_pairs(task, [problems[i] for i in places], rng, no_hint_share=options.no_hint_share)
+        mine = [bool(own) and rng.random() < options.own_share for _ in places]
+        pairs = [rng.choice(own[i]) for i, attempted in zip(places, mine, strict=True) if attempted]
+        others = [problems[i] for i, attempted in zip(places, mine, strict=True) if not attempted]
+        told = _vary(others, options.variation_share, rng)
+        pairs += critic_pairs(task, told, rng, no_hint_share=options.no_hint_share)
         prompts = critic_prompts([p.problem.text for p in pairs], [p.hypothesis for p in pairs])
         yield prompts, [p.feedback for p in pairs]
+
+
+def _vary(problems: Sequence[Problem], share: float, rng: random.Random) -> list[Problem]:
+    return [varied(p, rng) if rng.random() < share else p for p in problems]

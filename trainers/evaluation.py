@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from data.negatives import CriticPair, critic_pairs
-from refiner_env.types import Critic, Episode, ParseFailure, Problem, Task
+from data.negatives import CriticPair
+from refiner_env.types import Critic, Episode, ParseFailure, Task
 
 
 @dataclass(frozen=True)
@@ -53,28 +52,33 @@ class CriticFigures:
     """A critic against the oracle on the same hypotheses. Fractions are in [0, 1]."""
 
     n: int
+    accepted: float
+    """Share of hypotheses that it accepts."""
+    right: float
+    """Share that is right."""
     exact: float
     """Feedback with the same faults as the oracle's, in any order (accepting included)."""
     accept_precision: float
-    """Of the hypotheses it accepts, the share that is right; 1 if it accepts none."""
+    """Of the hypotheses it accepts, the share that is right; 0 if it accepts none."""
     accept_recall: float
     """Of the right hypotheses, the share that it accepts."""
+    """0 if none is right."""
     reject_precision: float
     reject_recall: float
 
     def __str__(self) -> str:
+        def of(verdict: str, share: float, precision: float, recall: float) -> str:
+            return (
+                f"{verdict} {share:.0%} of them (precision {precision:.1%}, recall {recall:.1%})"
+                if share
+                else (f"{verdict} none of them")
+            )
+
         return (
-            f"feedback exactly right {self.exact:.1%}; accepting: precision {self.accept_precision:.1%}, "
-            f"recall {self.accept_recall:.1%}; rejecting: precision {self.reject_precision:.1%}, "
-            f"recall {self.reject_recall:.1%}"
+            f"feedback exactly right {self.exact:.1%}; of {self.n} hypotheses {self.right:.0%} are right; "
+            f"{of('accepts', self.accepted, self.accept_precision, self.accept_recall)}, "
+            f"{of('rejects', 1 - self.accepted, self.reject_precision, self.reject_recall)}"
         )
-
-
-def perturbed_figures(
-    task: Task[Any], critic: Critic, problems: Sequence[Problem], no_hint_share: float, seed: str
-) -> CriticFigures:
-    """A critic's figures on seeded right and perturbed hypotheses, one for each problem."""
-    return critic_figures(task, critic, critic_pairs(task, problems, random.Random(seed), no_hint_share=no_hint_share))
 
 
 def critic_figures(task: Task[Any], critic: Critic, pairs: Sequence[CriticPair]) -> CriticFigures:
@@ -86,13 +90,15 @@ def critic_figures(task: Task[Any], critic: Critic, pairs: Sequence[CriticPair])
 
     def share(kind: bool, of_said: bool) -> float:
         chosen = [(s, r) for s, r in both if (s if of_said else r).accepted is kind]
-        return sum(s.accepted is r.accepted for s, r in chosen) / len(chosen) if chosen else 1.0
+        return sum(s.accepted is r.accepted for s, r in chosen) / len(chosen) if chosen else 0.0
 
     def faults(feedback: Any) -> list[tuple[str, str, str]]:
         return sorted((f.kind, str(f.step), str(f.slot)) for f in feedback.faults)
 
     return CriticFigures(
         n=len(pairs),
+        accepted=sum(s.accepted for s in said) / len(pairs),
+        right=sum(r.accepted for r in right) / len(pairs),
         exact=sum(s.accepted is r.accepted and faults(s) == faults(r) for s, r in both) / len(pairs),
         accept_precision=share(True, of_said=True),
         accept_recall=share(True, of_said=False),

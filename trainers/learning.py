@@ -51,7 +51,7 @@ class Learner:
 
     def __init__(self, lm: Seq2Seq, learning_rate: float) -> None:
         self.lm, self.learning_rate = lm, learning_rate
-        self.optimizer = torch.optim.AdamW(lm.model.parameters(), lr=learning_rate, weight_decay=0.0)
+        self.optimizer = torch.optim.AdamW(lm.model.parameters(), lr=learning_rate, weight_decay=0.0, fused=True)
         self.spent = Spent()
         lm.model.train()
 

@@ -97,22 +97,28 @@ def train_refiner(
         autoreset_mode=AutoresetMode.DISABLED,
     )
 
+    on_dev: dict[str, float] = {}  # the gain from t1 to t2 is the first sign that feedback is read
+
     def score() -> float:
         stop = "gold" if judge.uses_gold else "critic"
         episodes = play(Generator(lm), task, dev, critic=judge, turns=options.turns, stop=stop)
-        return turn_figures(task, episodes, options.turns).ir_equivalent
+        for t in range(1, options.turns + 1):
+            on_dev[f"dev_t{t}"] = turn_figures(task, episodes, t).ir_equivalent
+        return on_dev[f"dev_t{options.turns}"]
 
     generated_before = lm.generated_tokens
     best = BestWeights(lm, score)
     batches = shuffled(len(train), options.batch_size, rng)
-    checked, dev_refined = 0, best.check()
+    best.check()
+    checked = 0
     for step in range(options.steps):
         losses = refiner_step(learner, env, next(batches), propose, options)
         learner.step(step / options.steps)
         done = (step + 1) / options.steps
         if done * CHECKS >= checked + 1:
-            checked, dev_refined = int(done * CHECKS), best.check()
-        update(done, step=step + 1, loss=losses[0], last_turn_loss=losses[-1], dev=dev_refined)
+            checked = int(done * CHECKS)
+            best.check()
+        update(done, step=step + 1, loss=losses[0], last_turn_loss=losses[-1], **on_dev)
     best.restore()
     learner.spent.rollout_tokens = lm.generated_tokens - generated_before + (frozen.generated_tokens if frozen else 0)
     learner.spent.wall_s = time.monotonic() - started

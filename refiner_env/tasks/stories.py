@@ -18,10 +18,24 @@ from dataclasses import dataclass
 from refiner_env.tasks.program import COMMUTATIVE, Number, Program, Step, StepRef, execute, render
 from refiner_env.types import Problem
 
-STEP_SHARES = {1: 0.45, 2: 0.40, 3: 0.15}
-DISTRACTOR_SHARE = 0.35
-SECOND_DISTRACTOR_SHARE = 0.25
-"""Of the problems with a distractor."""
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """How hard stories are."""
+
+    step_shares: Mapping[int, float]
+    """Steps of the program -> share of the problems."""
+    distractor_share: float
+    """Share of problems with a sentence that does not matter."""
+    second_distractor_share: float
+    """Of those, the share with two."""
+
+
+LEVELS = {
+    "easy": Level({1: 0.70, 2: 0.30}, 0.15, 0.0),
+    "medium": Level({1: 0.45, 2: 0.40, 3: 0.15}, 0.35, 0.25),
+    "hard": Level({1: 0.15, 2: 0.45, 3: 0.40}, 0.80, 0.50),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,15 +311,16 @@ _SIGNS = {"+": "add", "-": "subtract", "*": "multiply", "/": "divide"}
 _SLOT = re.compile(r"\{(\w+)\}")
 
 
-def story(seed: int, index: int) -> Problem:
-    """Problem `index` of the endless corpus `seed`: a pure function of the two."""
+def story(seed: int, index: int, level: str = "medium") -> Problem:
+    """Problem `index` of the endless corpus `seed` at one of `LEVELS`: a pure function of the three."""
     rng = random.Random(f"{seed}/{index}")  # seeding by a string does not depend on the process or the platform
-    (n_steps,) = rng.choices(list(STEP_SHARES), list(STEP_SHARES.values()))
+    shares = LEVELS[level].step_shares
+    (n_steps,) = rng.choices(list(shares), list(shares.values()))
     schema = rng.choice([schema for schema in SCHEMAS if schema.asking(n_steps)])
     program_text, question = rng.choice(schema.asking(n_steps))
     sentences = rng.choice(schema.tellings).replace(". ", ".\n").split("\n")
     ranges = dict(schema.roles)
-    for i, distractor in enumerate(_distractors(rng, schema)):
+    for i, distractor in enumerate(_distractors(rng, schema, LEVELS[level])):
         ranges[f"extra{i}"] = EXTRA
         sentences.insert(rng.randint(0, len(sentences)), distractor.replace("{extra}", f"{{extra{i}}}"))
     text = " ".join([*sentences, question])
@@ -322,17 +337,21 @@ def story(seed: int, index: int) -> Problem:
     answer = _results(program, numbers)[-1]
     metadata = {"numbers": numbers, "schema": schema.name}
     return Problem(
-        f"stories/{seed}/{index}", _SLOT.sub(lambda slot: words[slot[1]], text), render(program), answer, metadata
+        f"stories/{level}/{seed}/{index}",
+        _SLOT.sub(lambda slot: words[slot[1]], text),
+        render(program),
+        answer,
+        metadata,
     )
 
 
-def _distractors(rng: random.Random, schema: Schema) -> list[str]:
+def _distractors(rng: random.Random, schema: Schema, level: Level) -> list[str]:
     """No, one or two sentences that do not matter to the schema."""
-    if rng.random() >= DISTRACTOR_SHARE:
+    if rng.random() >= level.distractor_share:
         return []
     tells_of_things = "{things}" in schema.tellings[0]
     kinds = [k for k in DISTRACTORS if k not in schema.clashes and (k != "things" or tells_of_things)]
-    chosen = rng.sample(kinds, 2 if rng.random() < SECOND_DISTRACTOR_SHARE else 1)
+    chosen = rng.sample(kinds, 2 if rng.random() < level.second_distractor_share else 1)
     return [rng.choice(DISTRACTORS[kind]) for kind in chosen]
 
 

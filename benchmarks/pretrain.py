@@ -1,0 +1,124 @@
+"""`refiner pretrain`: train a base model from scratch on procedural exercises, and write its model card."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from agents.models import SCRATCH, check_spec
+from agents.seq2seq import Seq2Seq
+from benchmarks.folders import claim
+from data.skills import SKILLS
+from refiner_env.options import add_options, flag, option, read_options, section, to_dict
+from trainers.learning import Spent
+from trainers.pretrain import (
+    FIRST_SHARE,
+    FIRST_SKILL,
+    FULL_LEVEL_AT,
+    Check,
+    PretrainOptions,
+    build_base,
+    pretrain,
+    skill_losses,
+)
+from trainers.progress import Progress, quiet_libraries
+
+
+@dataclass(frozen=True)
+class PretrainCommand:
+    """A base model of our own: skills of procedure, no problems of any task."""
+
+    size: str = option("mini", "tiny (about 1 M parameters), mini (1.5 M) or small (10 M)")
+    seed: int = option(0, "seed of weights and exercises", low=0)
+    train: PretrainOptions = section(PretrainOptions, "pre-training")
+
+
+def main(argv: Sequence[str]) -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(
+        prog="refiner pretrain",
+        usage="%(prog)s --out FOLDER [OPTIONS]",
+        allow_abbrev=False,
+        description="Pre-train a small T5 on procedural exercises: editing by feedback, comparing, look-up, copying. "
+        "Use it with --generator-model FOLDER, --critic-model FOLDER or --model FOLDER.",
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder for the model, its card and its metrics")
+    parser.add_argument("--overwrite", action="store_true", help="delete what is in the folder first")
+    add_options(parser, PretrainCommand())
+    args = parser.parse_args(argv)
+    options = read_options(PretrainCommand(), vars(args))
+    check_spec(SCRATCH + options.size)
+    quiet_libraries()
+    run(options, args.out, Console(), overwrite=args.overwrite)
+    return 0
+
+
+def run(options: PretrainCommand, folder: Path, console: Console, *, overwrite: bool = False) -> None:
+    """Pre-train and save; the folder then holds a model that `from_pretrained` reads, and its card."""
+    claim(folder, "pretrain.json", overwrite=overwrite)
+    (folder / "pretrain.json").write_text(json.dumps(to_dict(options), indent=2) + "\n")
+    torch.manual_seed(options.seed)
+    lm = build_base(options.size, options.train, options.seed)
+    with Progress(console, folder / "metrics.jsonl").stage("pretrain") as update:
+        spent, checks = pretrain(lm, options.train, seed=options.seed, update=update)
+    lm.save(folder)
+    losses = skill_losses(lm, options.train.held_out)
+    (folder / "README.md").write_text(model_card(options, lm, spent, checks, losses), encoding="utf-8")
+    console.print(f"Saved to {folder}: model, README.md (its card), metrics.jsonl.", highlight=False)
+
+
+def model_card(
+    options: PretrainCommand, lm: Seq2Seq, spent: Spent, checks: Sequence[Check], losses: dict[str, float]
+) -> str:
+    """What a user has to know of the model: data, command, cost, and what it can do."""
+    changed = " ".join(_changed(options))
+    shown = [checks[i] for i in sorted({round(k * (len(checks) - 1) / 5) for k in range(6)})]
+    size = sum(p.numel() for p in lm.model.parameters())
+    shares = {name: f"{share:.0%}" for name, (_, share) in SKILLS.items()}
+    header = ["skill", "share", "loss", *(f"step {c.step:,}" for c in shown)]
+    table = [header, ["---"] * len(header)]
+    for name in shown[-1].accuracies:
+        loss = f"{losses[name]:.3f}" if name in losses else ""
+        table.append([f"`{name}`", shares.get(name, ""), loss, *(f"{100 * c.accuracies[name]:.1f}" for c in shown)])
+    rows = "\n".join("| " + " | ".join(row) + " |" for row in table)
+    return f"""# A small base model for reading and writing feedback
+
+A T5 of {size:,} parameters with its own SentencePiece tokenizer ({len(lm.tokenizer):,} pieces), trained from scratch on
+procedural exercises only: random words, random programs, and sentence patterns of our own (`data/skills.py`). It has
+seen no word problem, story schema or corpus of any task; it knows procedures, not problems, and is of use only after
+training on a task.
+
+- Command: `refiner pretrain --out FOLDER{" " + changed if changed else ""}`
+- Cost: {spent.steps:,} steps, {spent.tokens / 1e6:.1f} M tokens, {spent.wall_s / 60:.0f} minutes.
+- Seed {options.seed}; batches of {options.train.batch_size} exercises of one skill; AdamW, peak learning rate
+  {options.train.learning_rate:g}. The first {FIRST_SHARE:.0%} of training is short exercises of `{FIRST_SKILL}`; then
+  come all skills by their shares, at their full level from {FULL_LEVEL_AT:.0%} on.
+
+Accuracy in % on {options.train.held_out} held-out exercises of the full level per skill, over training, and the loss
+per target token at the end. Programs count when equivalent, other targets when equal. `edit` has no single right answer
+(the text does not tell the value), so its loss has a floor above 0: it counts when every slot that the feedback
+names has changed (`edit_changed`) and every other is kept (`edit_kept`).
+
+{rows}
+
+Skills below about 90% have not emerged: do not build on them.
+"""
+
+
+def _changed(options: Any, prefix: str = "--") -> list[str]:
+    """The options that differ from their defaults, as on the command line."""
+    flags: list[str] = []
+    for f in fields(options):
+        value, default = getattr(options, f.name), getattr(type(options)(), f.name)
+        if is_dataclass(value):
+            flags += _changed(value, f"{prefix}{f.name}.")
+        elif value != default:
+            flags.append(flag(prefix.removeprefix("--") + f.name) + ("" if value is True else f" {value}"))
+    return flags
