@@ -19,9 +19,9 @@ from data.skills import SKILLS
 from refiner_env.options import add_options, flag, option, read_options, section, to_dict
 from trainers.learning import Spent
 from trainers.pretrain import (
-    FIRST_SHARE,
-    FIRST_SKILL,
-    FULL_LEVEL_AT,
+    COPY_UNTIL,
+    EDIT_UNTIL,
+    GROWN_AT,
     Check,
     PretrainOptions,
     build_base,
@@ -98,8 +98,9 @@ training on a task.
 - Command: `refiner pretrain --out FOLDER{" " + changed if changed else ""}`
 - Cost: {spent.steps:,} steps, {spent.tokens / 1e6:.1f} M tokens, {spent.wall_s / 60:.0f} minutes.
 - Seed {options.seed}; batches of {options.train.batch_size} exercises of one skill; AdamW, peak learning rate
-  {options.train.learning_rate:g}. The first {FIRST_SHARE:.0%} of training is short exercises of `{FIRST_SKILL}`; then
-  come all skills by their shares, at their full level from {FULL_LEVEL_AT:.0%} on.
+  {options.train.learning_rate:g}. The first {COPY_UNTIL:.0%} of training is copying of
+  random words, then comes editing until {EDIT_UNTIL:.0%}, then all skills by their shares, at their full level from
+  {GROWN_AT:.0%} on.
 
 Accuracy in % on {options.train.held_out} held-out exercises of the full level per skill, over training, and the loss
 per target token at the end. Programs count when equivalent, other targets when equal. `edit` has no single right answer

@@ -354,7 +354,7 @@ def relevant(rng: random.Random, level: float) -> Exercise:
 
 def copy(rng: random.Random, level: float) -> Exercise:
     """Keep what is accepted, whatever it is."""
-    words = " ".join(_word(rng) for _ in range(rng.randint(2, 4 + round(10 * level))))
+    words = " ".join(_word(rng) for _ in range(rng.randint(2, 10 + round(6 * level))))
     return Exercise("copy", _filler(rng, level / 2, 0), words, words, TASK.describe(()))
 
 
