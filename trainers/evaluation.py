@@ -61,18 +61,15 @@ class CriticFigures:
     accept_precision: float
     """Of the hypotheses it accepts, the share that is right; 0 if it accepts none."""
     accept_recall: float
-    """Of the right hypotheses, the share that it accepts."""
-    """0 if none is right."""
+    """Of the right hypotheses, the share that it accepts; 0 if none is right."""
     reject_precision: float
     reject_recall: float
 
     def __str__(self) -> str:
         def of(verdict: str, share: float, precision: float, recall: float) -> str:
-            return (
-                f"{verdict} {share:.0%} of them (precision {precision:.1%}, recall {recall:.1%})"
-                if share
-                else (f"{verdict} none of them")
-            )
+            if not share:
+                return f"{verdict} none of them"
+            return f"{verdict} {share:.0%} of them (precision {precision:.1%}, recall {recall:.1%})"
 
         return (
             f"feedback exactly right {self.exact:.1%}; of {self.n} hypotheses {self.right:.0%} are right; "

@@ -22,8 +22,8 @@ from trainers.progress import Update
 COPY_UNTIL, EDIT_UNTIL, GROWN_AT = 0.33, 0.5, 0.75
 """Shares of training at which copying ends, editing ends, and exercises of all skills reach their full level.
 
-The order matters. Random words are hard to guess, so copying them gives a strong gradient: it comes out within 2,000
-steps, while the few values of a program's slots teach it hardly in 8,000. Whoever can copy learns to edit.
+Random words are hard to guess, so copying them gives a strong gradient and comes out within 2,000 steps; the few values
+of a program's slots teach copying slowly. Whoever can copy then learns to edit.
 """
 FIRST_LEVEL = 0.1
 SLOT_FAULTS = frozenset({"operator", "operand"})
