@@ -18,16 +18,7 @@ from benchmarks.folders import claim
 from data.skills import SKILLS
 from refiner_env.options import add_options, flag, option, read_options, section, to_dict
 from trainers.learning import Spent
-from trainers.pretrain import (
-    COPY_UNTIL,
-    EDIT_UNTIL,
-    GROWN_AT,
-    Check,
-    PretrainOptions,
-    build_base,
-    pretrain,
-    skill_losses,
-)
+from trainers.pretrain import GROWN_AT, PHASES, Check, PretrainOptions, build_base, pretrain, skill_losses
 from trainers.progress import Progress, quiet_libraries
 
 
@@ -87,6 +78,7 @@ def model_card(
     for name in shown[-1].accuracies:
         loss = f"{losses[name]:.3f}" if name in losses else ""
         table.append([f"`{name}`", shares.get(name, ""), loss, *(f"{100 * c.accuracies[name]:.1f}" for c in shown)])
+    phases = "; ".join(f"until {until:.0%} {', '.join(skills)}" for until, _, skills in PHASES).capitalize()
     rows = "\n".join("| " + " | ".join(row) + " |" for row in table)
     return f"""# A small base model for reading and writing feedback
 
@@ -98,9 +90,8 @@ training on a task.
 - Command: `refiner pretrain --out FOLDER{" " + changed if changed else ""}`
 - Cost: {spent.steps:,} steps, {spent.tokens / 1e6:.1f} M tokens, {spent.wall_s / 60:.0f} minutes.
 - Seed {options.seed}; batches of {options.train.batch_size} exercises of one skill; AdamW, peak learning rate
-  {options.train.learning_rate:g}. The first {COPY_UNTIL:.0%} of training is copying of
-  random words, then comes editing until {EDIT_UNTIL:.0%}, then all skills by their shares, at their full level from
-  {GROWN_AT:.0%} on.
+  {options.train.learning_rate:g}.
+- {phases}; then all skills by their shares, at their full level from {GROWN_AT:.0%} on.
 
 Accuracy in % on {options.train.held_out} held-out exercises of the full level per skill, over training, and the loss
 per target token at the end. Programs count when equivalent, other targets when equal. `edit` has no single right answer

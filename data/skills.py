@@ -5,8 +5,8 @@ not give it one. These exercises do: random words, random programs over random n
 own. Each exercise has one of the three forms that generators and critics meet later (`agents.prompts`):
 
     text -> target                              solve, look_up, relevant, fill
-    text, hypothesis, feedback -> target        edit, revise, copy, steps, phrases
-    text, hypothesis -> feedback                compare, judge
+    text, hypothesis, feedback -> target        edit, revise, check, copy, steps, phrases
+    text, hypothesis -> feedback                compare, judge, spot
 
 The words are common English words (`words.txt`) and made-up ones; the sentences are tested to share no template with
 the story problems.
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
 
@@ -79,36 +79,17 @@ QUESTIONS = {
     "place": ("Name the holder in place {k}.", "Place {k}: whose?"),
     "changed": ("Name what differs.", "Where does the second list depart from the first?"),
 }
-_ONSETS = (
-    "b",
-    "c",
-    "d",
-    "f",
-    "g",
-    "h",
-    "j",
-    "k",
-    "l",
-    "m",
-    "n",
-    "p",
-    "r",
-    "s",
-    "t",
-    "v",
-    "w",
-    "z",
-    "br",
-    "st",
-    "th",
-    "ch",
-)
-_VOWELS = ("a", "e", "i", "o", "u", "ai", "ee")
+CHECK = "Right or wrong?"
+"""Feedback that tells nothing: keep what is right, mend what is wrong."""
+_ONSETS = [*"bcdfghjklmnprstvwz", "br", "st", "th", "ch"]
+_VOWELS = [*"aeiou", "ai", "ee"]
 SYLLABLES = [onset + vowel for onset in _ONSETS for vowel in _VOWELS]
 MADE_UP_SHARE = 0.4
 """Of the worlds, those told in patterns made up on the spot, so that binding does not depend on these sentences."""
 STEP_SHARES = (0.45, 0.40, 0.15)
 """Shares of programs of one, two and three steps."""
+NUMBER_SHARES = (0.5, 0.25, 0.15, 0.1)
+"""Shares of edits over two to five numbers. With two, "not this one" leaves one choice: feedback pays at once."""
 
 
 # ------------------------------------------------------------------------------------------------ words
@@ -175,6 +156,11 @@ def _n_steps(rng: random.Random) -> int:
     return n
 
 
+def _n_numbers(rng: random.Random) -> int:
+    (n,) = rng.choices((2, 3, 4, 5), NUMBER_SHARES)
+    return n
+
+
 def _program(rng: random.Random, n_numbers: int, n_steps: int) -> Program:
     """A random program in which every step is used; numbers of a sum or a product stand in ascending order."""
     steps: list[Step] = []
@@ -232,14 +218,14 @@ def _verdict(skill: str, problem: Problem, rng: random.Random, accept: float = 0
 
 def edit(rng: random.Random, level: float) -> Exercise:
     """Mend the slots that feedback names and keep the others; the text tells nothing."""
-    n_numbers = rng.randint(2, 5)
+    n_numbers = _n_numbers(rng)
     program = _program(rng, n_numbers, _n_steps(rng))
     return _attempt("edit", _as_problem(_filler(rng, level, n_numbers), program, n_numbers), rng)
 
 
 def compare(rng: random.Random, level: float) -> Exercise:
     """Name the differences between the hypothesis and the program that stands in the text."""
-    n_numbers = rng.randint(2, 5)
+    n_numbers = _n_numbers(rng)
     program = _program(rng, n_numbers, _n_steps(rng))
     words = [_word(rng) for _ in range(rng.randint(3, 4 + round(8 * level)))]
     place = rng.randint(0, len(words))
@@ -259,7 +245,7 @@ class World:
 
 
 def _world(rng: random.Random, level: float, least: int = 2) -> World:
-    n = rng.randint(least, max(least, 2 + round(3 * level)))
+    n = rng.randint(least, 3 + round(2 * level))
     holders, goods = _distinct(rng, rng.randint(1, n), _holder), _distinct(rng, rng.randint(1, n), _good)
     while len(holders) * len(goods) < n:
         holders = _distinct(rng, n, _holder)
@@ -319,26 +305,40 @@ def revise(rng: random.Random, level: float) -> Exercise:
     return _attempt("revise", _asked(rng, level), rng)
 
 
+def check(rng: random.Random, level: float) -> Exercise:
+    """As `revise`, without being told whether the hypothesis is right: what a critic knows before it speaks."""
+    exercise = _attempt("check", _asked(rng, level), rng, accept=0.4)
+    return replace(exercise, feedback=CHECK)
+
+
 def judge(rng: random.Random, level: float) -> Exercise:
     """Name the faults of a hypothesis against what the text asks for."""
     return _verdict("judge", _asked(rng, level), rng)
 
 
 def look_up(rng: random.Random, level: float) -> Exercise:
-    """Who has what, which number counts what, who comes second, what changed."""
-    kind = rng.choice(list(QUESTIONS))
+    """Who has what, which number counts what, who comes second, what changed; one to four questions at a time."""
     world = _world(rng, level)
-    n = len(world.pairs)
-    i = rng.randrange(n)
-    holder, good = world.pairs[i]
-    text, answer = world.text, {"number": f"number{i}", "good": good}.get(kind, holder)
-    if kind == "changed":
-        pairs = list(world.pairs)
-        while pairs[i] in world.pairs:
-            pairs[i] = (holder, _good(rng))
-        text, answer = f"{text} Again: {_told(pairs, rng, 0.0)}", pairs[i][1]
-    question = rng.choice(QUESTIONS[kind]).format(holder=holder, good=good, n=f"number{i}", k=i + 1)
-    return Exercise("look_up", f"{text} {question}", answer)
+    if rng.random() < 0.15:
+        return _changed(world, rng)
+    asked = rng.sample(range(len(world.pairs)), rng.randint(1, min(4, len(world.pairs))))
+    questions, answers = [], []
+    for i in asked:
+        kind = rng.choice(("number", "holder", "good", "place"))
+        holder, good = world.pairs[i]
+        question = rng.choice(QUESTIONS[kind])
+        questions.append(question.format(holder=holder, good=good, n=f"number{i}", k=i + 1))
+        answers.append({"number": f"number{i}", "good": good}.get(kind, holder))
+    return Exercise("look_up", f"{world.text} {' '.join(questions)}", " ".join(answers))
+
+
+def _changed(world: World, rng: random.Random) -> Exercise:
+    """The facts again with another good in one of them."""
+    pairs, i = list(world.pairs), rng.randrange(len(world.pairs))
+    while pairs[i] in world.pairs:
+        pairs[i] = (pairs[i][0], _good(rng))
+    text = f"{world.text} Again: {_told(pairs, rng, 0.0)} {rng.choice(QUESTIONS['changed'])}"
+    return Exercise("look_up", text, pairs[i][1])
 
 
 def relevant(rng: random.Random, level: float) -> Exercise:
@@ -359,17 +359,27 @@ def copy(rng: random.Random, level: float) -> Exercise:
 
 
 def fill(rng: random.Random, level: float) -> Exercise:
-    """Span corruption: of a list of facts told twice, the blanks of the second telling."""
-    world = _world(rng, level)
-    words = world.text.split()
-    starts = sorted(rng.sample(range(0, len(words), 4), min(2, 1 + len(words) // 8)))
+    """Span corruption: of facts or random words told twice, the blanks of the second telling."""
+    text = _world(rng, level).text if rng.random() < 0.5 else _filler(rng, level / 2, 0)
+    words = text.split()
+    starts = sorted(rng.sample(range(0, len(words), 4), min(4, 1 + len(words) // 6)))
     blanked, target, end = [], [], 0
     for k, start in enumerate(starts):
-        length = rng.randint(1, 3)
+        length = rng.randint(1, 1 + round(2 * level))
         blanked += [*words[end:start], f"blank{k}"]
         target += [f"blank{k}", *words[start : start + length]]
         end = start + length
-    return Exercise("fill", f"{world.text} Again: {' '.join([*blanked, *words[end:]])}", " ".join(target))
+    return Exercise("fill", f"{text} Again: {' '.join([*blanked, *words[end:]])}", " ".join(target))
+
+
+def spot(rng: random.Random, level: float) -> Exercise:
+    """Find where two rows of words differ, and name both words of each place."""
+    words = _distinct(rng, rng.randint(3, 6 + round(6 * level)), _word)
+    row, target = list(words), []
+    for k in sorted(rng.sample(range(len(words)), rng.randint(1, 1 + round(2 * level)))):
+        row[k] = _word(rng)
+        target.append(f"{words[k]}, not {row[k]}.")
+    return Exercise("spot", " ".join(words), " ".join(target), " ".join(row))
 
 
 def steps(rng: random.Random, level: float) -> Exercise:
@@ -423,14 +433,16 @@ def phrases(rng: random.Random, level: float) -> Exercise:
 
 
 SKILLS: Mapping[str, tuple[Callable[[random.Random, float], Exercise], float]] = {
-    "edit": (edit, 0.24),
-    "revise": (revise, 0.14),
-    "solve": (solve, 0.16),
-    "judge": (judge, 0.18),
-    "compare": (compare, 0.08),
-    "look_up": (look_up, 0.06),
+    "edit": (edit, 0.20),
+    "revise": (revise, 0.12),
+    "solve": (solve, 0.18),
+    "check": (check, 0.08),
+    "judge": (judge, 0.14),
+    "compare": (compare, 0.06),
+    "spot": (spot, 0.02),
+    "look_up": (look_up, 0.07),
     "relevant": (relevant, 0.03),
-    "copy": (copy, 0.03),
+    "copy": (copy, 0.02),
     "fill": (fill, 0.02),
     "steps": (steps, 0.03),
     "phrases": (phrases, 0.03),

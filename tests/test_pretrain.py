@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,15 @@ def test_the_three_forms_of_prompts() -> None:
     assert prompt(Exercise("s", "x", "y")) == "x"
     assert prompt(Exercise("s", "x", "y", "z")) == "x <previous> z"
     assert prompt(Exercise("s", "x", "y", "z", "f")) == "x <previous> z <hint> f"
+
+
+def test_copying_comes_first_and_all_skills_at_last() -> None:
+    assert curriculum(0.0)[1] == {"copy": 1.0}
+    levels = [curriculum(k / 100)[0] for k in range(101)]
+    assert levels == sorted(levels) and levels[0] < 0.2 and levels[-1] == 1.0
+    assert max(b - a for a, b in pairwise(levels)) < 0.2, "no jump"
+    assert all(sum(curriculum(k / 100)[1].values()) == pytest.approx(1.0) for k in range(101))
+    assert set(curriculum(1.0)[1]) == set(SKILLS)
 
 
 def test_a_batch_is_of_one_skill_and_skills_come_by_their_share() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,13 +19,18 @@ from refiner_env.types import ParseFailure, Problem
 from trainers.learning import Learner, Spent
 from trainers.progress import Update
 
-COPY_UNTIL, EDIT_UNTIL, GROWN_AT = 0.33, 0.5, 0.75
-"""Shares of training at which copying ends, editing ends, and exercises of all skills reach their full level.
+PHASES: tuple[tuple[float, float, Mapping[str, float]], ...] = (
+    (0.10, 0.1, {"copy": 1.0}),
+    (0.20, 0.1, {"copy": 0.2, "fill": 0.3, "look_up": 0.4, "spot": 0.1}),
+    (0.45, 0.2, {"edit": 0.65, "copy": 0.05, "fill": 0.05, "look_up": 0.2, "spot": 0.05}),
+)
+"""(share of training at which it ends, level, skill -> share of the batches) of what comes before all skills together.
 
-Random words are hard to guess, so copying them gives a strong gradient and comes out within 2,000 steps; the few values
-of a program's slots teach copying slowly. Whoever can copy then learns to edit.
+Random words are hard to guess, so copying and finding them gives a strong gradient and comes out within 2,000 steps;
+the few values of a program's slots teach the same slowly. Whoever can copy then learns to edit.
 """
-FIRST_LEVEL = 0.1
+GROWN_AT = 0.75
+"""Share of training from which exercises of all skills have their full level."""
 SLOT_FAULTS = frozenset({"operator", "operand"})
 
 
@@ -33,7 +38,7 @@ SLOT_FAULTS = frozenset({"operator", "operand"})
 class PretrainOptions:
     """Pre-training of a base model on procedural exercises."""
 
-    steps: int = option(6_000, "optimizer steps", low=1)
+    steps: int = option(16_000, "optimizer steps", low=1)
     batch_size: int = option(32, "exercises a step, all of one skill", low=1)
     learning_rate: float = option(1.5e-3, "peak AdamW learning rate", low=0.0, high=1.0)
     vocabulary: int = option(3_000, "upper bound on the pieces that the tokenizer learns", low=200)
@@ -84,12 +89,14 @@ def pretrain(lm: Seq2Seq, options: PretrainOptions, *, seed: int, update: Update
     return learner.spent, checks
 
 
-def curriculum(done: float) -> tuple[float, dict[str, float]]:
+def curriculum(done: float) -> tuple[float, Mapping[str, float]]:
     """(level, skill -> share of the batches) after this fraction of training."""
-    if done < EDIT_UNTIL:
-        return FIRST_LEVEL, {"copy": 1.0} if done < COPY_UNTIL else {"edit": 0.8, "copy": 0.2}
-    grown = (done - EDIT_UNTIL) / (GROWN_AT - EDIT_UNTIL)
-    return min(1.0, FIRST_LEVEL + (1 - FIRST_LEVEL) * grown), {name: share for name, (_, share) in SKILLS.items()}
+    for until, level, shares in PHASES:
+        if done < until:
+            return level, shares
+    start, first_level, _ = PHASES[-1]
+    grown = (done - start) / (GROWN_AT - start)
+    return min(1.0, first_level + (1 - first_level) * grown), {name: share for name, (_, share) in SKILLS.items()}
 
 
 def skill_batch(rng: random.Random, size: int, level: float, shares: Mapping[str, float]) -> list[Exercise]:
@@ -115,14 +122,14 @@ def _texts(exercise: Exercise) -> list[str]:
     return [t for t in (exercise.text, exercise.hypothesis, exercise.feedback, exercise.target) if t]
 
 
-def skill_accuracies(lm: Seq2Seq, count: int) -> dict[str, float]:
+def skill_accuracies(lm: Seq2Seq, count: int, skills: Iterable[str] = SKILLS) -> dict[str, float]:
     """Each skill's accuracy on `count` full-level exercises that training does not see.
 
     Programs count when equivalent, other targets when equal. `edit` has no single right answer: it counts when the
     result does what the feedback says and no more; `edit_kept` and `edit_changed` are its two halves.
     """
     figures: dict[str, float] = {}
-    for name in SKILLS:
+    for name in skills:
         items = held_out(name, count)
         outputs = lm.generate([prompt(e) for e in items])
         if name == "edit":
@@ -149,7 +156,7 @@ def held_out(skill: str, count: int) -> list[Exercise]:
 
 
 def _right(exercise: Exercise, output: str) -> bool:
-    if exercise.skill in ("solve", "revise"):
+    if exercise.skill in ("solve", "revise", "check"):
         return TASK.same(output, exercise.target)
     return output == exercise.target
 
