@@ -1,4 +1,4 @@
-"""The learned critic: a language model that reads problem and hypothesis and writes feedback."""
+"""The learned critic: a language model that reads problem and hypothesis and says what is wrong."""
 
 from __future__ import annotations
 
@@ -8,50 +8,82 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from agents.prompts import critic_prompts
+from agents.prompts import critic_prompts, generator_prompt
 from agents.seq2seq import Seq2Seq
-from refiner_env.types import Critic, Feedback, Problem, Task
+from data.skills import CHECK
+from refiner_env.types import Critic, Fault, Feedback, ParseFailure, Problem, Task
 
 SETTINGS = "critic.json"
-"""Beside the model: the threshold."""
+"""Beside the model: what it writes, and the threshold."""
+
+WRITES = ("feedback", "correction")
 
 
 class LearnedCritic(Critic):
-    """Accepts what it finds right with at least the threshold's probability; else its greedy feedback. Never sees gold.
+    """Accepts what it finds right with at least the threshold's probability; else says what is wrong. Never sees gold.
 
-    The probability is that of writing the accepting phrase and nothing else. Feedback is read back into typed
-    faults by the task.
+    Either it writes the feedback itself, as in the paper; the task reads typed faults from it, and the probability is
+    that of the accepting phrase. Or it writes the hypothesis as it should be; feedback is what the task finds where
+    the two differ, and the probability is that of writing the hypothesis again, 1 where its correction is equivalent.
 
     Args:
-        threshold: trades accepting for rejecting; above 1 nothing is accepted. Chosen by
-            `trainers.calibration` on development problems.
+        threshold: trades accepting for rejecting; above 1 nothing is accepted that it has something to say about.
+            Chosen by `trainers.calibration` on development problems.
+        writes: one of `WRITES`.
     """
 
-    def __init__(self, lm: Seq2Seq, task: Task[Any], threshold: float = 0.5) -> None:
-        self.lm, self.task, self.threshold = lm, task, threshold
+    def __init__(self, lm: Seq2Seq, task: Task[Any], threshold: float = 0.5, writes: str = "feedback") -> None:
+        self.lm, self.task, self.threshold, self.writes = lm, task, threshold, writes
 
     @classmethod
     def load(cls, folder: str | Path, task: Task[Any]) -> LearnedCritic:
-        """The critic saved in a folder, or a plain model as a critic with the default threshold."""
+        """The critic saved in a folder, or a plain model as a critic with the default settings."""
         settings = Path(folder) / SETTINGS
         return cls(Seq2Seq.load(folder), task, **(json.loads(settings.read_text()) if settings.exists() else {}))
 
     def save(self, folder: str | Path) -> None:
-        """Write model, tokenizer and threshold."""
+        """Write model, tokenizer and settings."""
         self.lm.save(folder)
-        (Path(folder) / SETTINGS).write_text(json.dumps({"threshold": self.threshold}) + "\n")
+        settings = {"threshold": self.threshold, "writes": self.writes}
+        (Path(folder) / SETTINGS).write_text(json.dumps(settings) + "\n")
 
     def with_threshold(self, threshold: float) -> LearnedCritic:
         """The same model with another threshold."""
-        return type(self)(self.lm, self.task, threshold)
+        return type(self)(self.lm, self.task, threshold, self.writes)
+
+    def prompts(self, problems: Sequence[Problem], hypotheses: Sequence[str]) -> list[str]:
+        """The model input for each (problem, hypothesis)."""
+        if self.writes == "feedback":
+            return critic_prompts([p.text for p in problems], hypotheses)
+        return [generator_prompt(p.text, z, CHECK) for p, z in zip(problems, hypotheses, strict=True)]
 
     def critique(self, problems: Sequence[Problem], hypotheses: Sequence[str]) -> list[Feedback]:
+        return (self._feedback if self.writes == "feedback" else self._correction)(problems, hypotheses)
+
+    def _feedback(self, problems: Sequence[Problem], hypotheses: Sequence[str]) -> list[Feedback]:
         accepting = self.task.feedback(())
-        prompts = critic_prompts([p.text for p in problems], hypotheses)
-        probabilities = self.lm.probabilities(prompts, accepting.text)
+        prompts = self.prompts(problems, hypotheses)
+        probabilities = self.lm.probabilities(prompts, [accepting.text] * len(prompts))
         rejected = [i for i, p in enumerate(probabilities) if p < self.threshold]
         texts = self.lm.generate([prompts[i] for i in rejected], not_first=accepting.text)
         feedback = [accepting] * len(prompts)
         for i, text in zip(rejected, texts, strict=True):
             feedback[i] = replace(self.task.read_feedback(text), accepted=False)
         return [replace(f, accept_probability=p) for f, p in zip(feedback, probabilities, strict=True)]
+
+    def _correction(self, problems: Sequence[Problem], hypotheses: Sequence[str]) -> list[Feedback]:
+        prompts = self.prompts(problems, hypotheses)
+        corrections = self.lm.generate(prompts)
+        probabilities = self.lm.probabilities(prompts, hypotheses)
+        found = [self._differences(*each) for each in zip(problems, hypotheses, corrections, strict=True)]
+        return [
+            replace(self.task.feedback(() if p >= self.threshold else faults), accept_probability=p)
+            for faults, p in ((f, p if f else 1.0) for f, p in zip(found, probabilities, strict=True))
+        ]
+
+    def _differences(self, problem: Problem, hypothesis: str, correction: str) -> tuple[Fault, ...]:
+        """The hypothesis's faults if the correction were right; none where the correction cannot be read."""
+        unreadable = isinstance(self.task.parse(correction), ParseFailure)
+        if unreadable and not isinstance(self.task.parse(hypothesis), ParseFailure):
+            return ()
+        return self.task.diagnose(replace(problem, gold=correction), hypothesis)

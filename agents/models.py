@@ -1,9 +1,10 @@
-"""Where a model comes from: built from scratch, a folder, or a Hugging Face id."""
+"""Where a model comes from: our own base model, built from scratch, a folder, or a Hugging Face id."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from agents.seq2seq import SIZES, Seq2Seq
@@ -13,21 +14,26 @@ from refiner_env.errors import UnknownNameError
 from refiner_env.types import Problem, Task
 
 SCRATCH = "scratch:"
+BASE = "refiner-tiny"
+"""Our own base model, pre-trained on procedural exercises; its card stands beside it."""
+BASE_FOLDER = Path(__file__).parent / BASE
 
 
 def open_model(spec: str, task: Task[Any], train: Sequence[Problem], *, dropout: float = 0.1) -> Seq2Seq:
     """The model that `spec` names.
 
     Args:
-        spec: `scratch:` and one of `SIZES` (a T5 built here, its weights from torch's global seed and its
-            tokenizer trained on the training problems), a folder, or a Hugging Face id.
-        train: the training problems; only a tokenizer reads them.
-        dropout: of a model built here.
+        spec: `refiner-tiny`; or `scratch:` and one of `SIZES` (a T5 built here, its weights from torch's global seed
+            and its tokenizer trained on the training problems); or a folder, or a Hugging Face id.
+        train: the training problems; only a tokenizer built here reads them.
+        dropout: of our own models; others keep theirs.
 
     Raises:
         UnknownNameError: no such size; CheckpointError: nothing there to load.
     """
     check_spec(spec)
+    if spec == BASE:
+        return Seq2Seq.load(BASE_FOLDER, dropout_rate=dropout)
     if not spec.startswith(SCRATCH):
         return Seq2Seq.load(spec)
     return Seq2Seq.build(spec.removeprefix(SCRATCH), train_tokenizer(task_texts(task, train)), dropout=dropout)

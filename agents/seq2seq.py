@@ -88,20 +88,23 @@ class Seq2Seq:
         return cls(T5ForConditionalGeneration(config).to(pick_device()), tokenizer)
 
     @classmethod
-    def load(cls, name_or_path: str | Path) -> Seq2Seq:
+    def load(cls, name_or_path: str | Path, **config: Any) -> Seq2Seq:
         """A model and tokenizer from a folder or a Hugging Face id.
+
+        Args:
+            config: entries of the model's config to load it with, such as `dropout_rate` of a T5.
 
         Raises:
             CheckpointError: nothing there, or not an encoder-decoder.
         """
         try:
-            model = AutoModelForSeq2SeqLM.from_pretrained(str(name_or_path), dtype=torch.float32)
+            model = AutoModelForSeq2SeqLM.from_pretrained(str(name_or_path), dtype=torch.float32, **config)
             tokenizer = AutoTokenizer.from_pretrained(str(name_or_path))
         except (OSError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise CheckpointError(
                 f"Cannot load an encoder-decoder model from {str(name_or_path)!r}: {reason}"
-                " Give a folder written by refiner train, a Hugging Face id of a T5, or scratch:tiny."
+                " Give a folder written by refiner train, a Hugging Face id of a T5, refiner-tiny or scratch:tiny."
             ) from None
         return cls(model.to(pick_device()), tokenizer)
 
@@ -140,15 +143,16 @@ class Seq2Seq:
                     texts[place] = text
         return texts
 
-    def probabilities(self, prompts: Sequence[str], target: str, *, batch_size: int = 256) -> list[float]:
-        """For each prompt, in order, the probability that its whole completion is `target`."""
+    def probabilities(self, prompts: Sequence[str], targets: Sequence[str], *, batch_size: int = 256) -> list[float]:
+        """For each prompt, in order, the probability that its whole completion is the target."""
         found = [0.0] * len(prompts)
         with self.evaluating(), torch.inference_mode():
             for places in self._by_length(prompts, batch_size):
-                batch, labels = self.encode([prompts[i] for i in places]), self._labels([target] * len(places))
+                batch, labels = self.encode([prompts[i] for i in places]), self._labels([targets[i] for i in places])
                 logs = self.model(**batch, labels=labels).logits.float().log_softmax(-1)
-                of_target = logs.gather(-1, labels.unsqueeze(-1)).sum((1, 2)).exp()
-                for place, probability in zip(places, of_target.tolist(), strict=True):
+                written = labels != IGNORED
+                of_target = logs.gather(-1, labels.where(written, 0).unsqueeze(-1)).squeeze(-1) * written
+                for place, probability in zip(places, of_target.sum(1).exp().tolist(), strict=True):
                     found[place] = probability
         return found
 

@@ -21,7 +21,7 @@ from agents.scripted import ScriptedEditor
 from agents.seq2seq import Seq2Seq
 from baselines.ppo import train_ppo
 from baselines.supervised import train_supervised_plus
-from benchmarks.presets import CompareOptions
+from benchmarks.presets import WARM_START, CompareOptions
 from data import Splits
 from data.negatives import critic_pairs
 from refiner_env.types import Agent, Episode, Task, Turn
@@ -70,8 +70,9 @@ class Training:
             return lm, warm_start(lm, task, train, dev, o.warm_start, seed=seed, update=update), {}
 
         def critic(update: Update) -> Trained:
-            lm = open_model(o.critic_model, task, train, dropout=o.dropout)
             generator = models["warm_start"][0]
+            going_on = o.critic_model == WARM_START
+            lm = generator.clone() if going_on else open_model(o.critic_model, task, train, dropout=o.dropout)
             spent = train_critic(lm, task, train, dev, o.critic, seed=seed, update=update, generator=generator)
             return lm, spent, {}
 
@@ -79,7 +80,8 @@ class Training:
             lm = models["warm_start"][0].clone()
             seen = warm_start_share(len(train), o.warm_start.share, seed)
             spent = train_refiner(lm, task, train, dev, options, seed=seed, update=update, critic=feedback, seen=seen)
-            learned = calibrated(LearnedCritic(models["critic"][0], task), lm, task, dev, o.turns)
+            uncalibrated = LearnedCritic(models["critic"][0], task, writes=o.critic.writes)
+            learned = calibrated(uncalibrated, lm, task, dev, o.turns)
             return lm, spent, {"threshold": learned.threshold}
 
         def plus(update: Update) -> Trained:
@@ -124,7 +126,7 @@ class Training:
             stages["no_critic"] = lambda update: refiner(update, feedback="none")
         for name, train_one in stages.items():
             models[name] = self._stage(name, train_one)
-        learned_critic(models, task, "refiner").save(self.folder / "critic")  # with its threshold
+        learned_critic(o, task, models, "refiner").save(self.folder / "critic")  # with its threshold
         return models
 
     def _stage(self, name: str, train_one: Callable[[Update], Trained]) -> Trained:
@@ -196,7 +198,7 @@ def evaluations(
     def acting(arm: str, agent: Callable[[], Agent], critic: str, stop: str, t: int, *stages: str) -> Evaluation:
         def run() -> list[Episode]:
             seed_everything(seed, f"{arm} {critic}")
-            judge = learned_critic(models, task, stages[-1]) if critic == "learned" else critic
+            judge = learned_critic(options, task, models, stages[-1]) if critic == "learned" else critic
             return play(agent(), task, test, critic=judge, turns=t, stop=stop)
 
         return Evaluation(arm, critic, stop, t, stages, run)
@@ -231,16 +233,16 @@ def evaluations(
     yield acting("retries", lambda: Retrier(refiner, options.retry_top_p), "none", "gold", turns, *trained)
 
 
-def learned_critic(models: dict[str, Trained], task: Task[Any], stage: str) -> LearnedCritic:
+def learned_critic(options: CompareOptions, task: Task[Any], models: dict[str, Trained], stage: str) -> LearnedCritic:
     """The learned critic with the threshold that was chosen for the generator of a stage."""
-    return LearnedCritic(models["critic"][0], task, models[stage][2]["threshold"])
+    return LearnedCritic(models["critic"][0], task, models[stage][2]["threshold"], options.critic.writes)
 
 
 def critic_quality(
     options: CompareOptions, task: Task[Any], splits: Splits, seed: int, models: dict[str, Trained]
 ) -> dict[str, CriticFigures]:
     """The learned critic on test hypotheses: perturbed and right ones, and REFINER's own first ones."""
-    learned, rng = learned_critic(models, task, "refiner"), random.Random(f"test {seed}")
+    learned, rng = learned_critic(options, task, models, "refiner"), random.Random(f"test {seed}")
     made = critic_pairs(task, splits.test, rng, no_hint_share=options.critic.no_hint_share)
     return {
         "perturbed": critic_figures(task, learned, made),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from agents.models import BASE
 from baselines.ppo import PPOOptions
 from data import DataOptions
 from refiner_env.errors import UnknownNameError
@@ -11,6 +12,9 @@ from refiner_env.options import option, section
 from trainers.critic import CriticOptions
 from trainers.refiner import RefinerOptions
 from trainers.warm_start import WarmStartOptions
+
+WARM_START = "warm-start"
+"""The critic model that goes on from the warm-started generator: who can solve problems finds faults sooner."""
 
 
 @dataclass(frozen=True)
@@ -21,10 +25,10 @@ class CompareOptions:
     seeds: tuple[int, ...] = option((0,), "seeds of training; one run of all arms each", low=0)
     turns: int = option(3, "turns at evaluation", low=1, high=16)
     generator_model: str = option(
-        "scratch:tiny", "scratch:tiny, scratch:mini, scratch:small, a folder or a Hugging Face id"
+        BASE, "refiner-tiny, scratch:tiny, scratch:mini, scratch:small, a folder or a Hugging Face id"
     )
-    critic_model: str = option("scratch:tiny", "the same for the learned critic")
-    dropout: float = option(0.1, "dropout of models built from scratch", low=0.0, high=0.9)
+    critic_model: str = option(WARM_START, "the same for the learned critic, or warm-start: the warm-started generator")
+    dropout: float = option(0.0, "dropout of refiner-tiny and of models built from scratch", low=0.0, high=0.9)
     ablations: bool = option(False, "also train REFINER without exploration, and without a critic in training")
     retry_top_p: float = option(0.9, "nucleus mass of the retries control", low=0.01, high=1.0)
     data: DataOptions = section(DataOptions, "problems")
@@ -36,18 +40,17 @@ class CompareOptions:
 
 PRESETS = {
     "quick": CompareOptions(
-        dropout=0.0,
-        data=DataOptions(n_test=400),
-        warm_start=WarmStartOptions(steps=150),
-        critic=CriticOptions(steps=300),
-        refiner=RefinerOptions(steps=60, batch_size=32),
+        data=DataOptions(seed=1, n_train=600, n_dev=300, n_test=400),
+        warm_start=WarmStartOptions(steps=240, batch_size=16),
+        critic=CriticOptions(steps=200, batch_size=32, learning_rate=5e-4, writes="correction"),
+        refiner=RefinerOptions(steps=220, batch_size=16, learning_rate=1e-3, turns=2, rehearsal=1.0),
         ppo=PPOOptions(learning_rate=5e-5),
     ),
     "svamp": CompareOptions(
         data=DataOptions(source="svamp"),
-        warm_start=WarmStartOptions(steps=400),
-        critic=CriticOptions(steps=600),
-        refiner=RefinerOptions(steps=100),
+        warm_start=WarmStartOptions(steps=600, batch_size=32),
+        critic=CriticOptions(steps=600, batch_size=32, learning_rate=5e-4, writes="correction"),
+        refiner=RefinerOptions(steps=500, batch_size=16, learning_rate=1e-3, turns=2, rehearsal=1.0),
     ),
 }
 """`quick`: built-in stories in minutes on two cores; `svamp`: MAWPS and ASDiv-A to train, SVAMP to test."""

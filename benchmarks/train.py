@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from agents.critic import LearnedCritic
-from agents.models import open_model
+from agents.models import BASE, open_model
 from agents.seq2seq import Seq2Seq
 from baselines.ppo import PPOOptions, train_ppo
 from benchmarks.arms import seed_everything
@@ -35,7 +35,7 @@ from trainers.refiner import RefinerOptions, check_options, train_refiner
 from trainers.warm_start import WarmStartOptions, first_accuracy, warm_start, warm_start_share
 
 _TASK = option("MathWordProblem", "the task")
-_MODEL = "the model to start from: scratch:tiny, scratch:mini, scratch:small, a folder or a Hugging Face id"
+_MODEL = "the model to start from: refiner-tiny, scratch:tiny, :mini or :small, a folder or a Hugging Face id"
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class GeneratorCommand:
     """Supervised warm start of a generator, without a critic."""
 
     task: str = _TASK
-    model: str = option("scratch:tiny", _MODEL)
+    model: str = option(BASE, _MODEL)
     seed: int = option(0, "seed of training", low=0)
     data: DataOptions = section(DataOptions, "problems")
     train: WarmStartOptions = section(WarmStartOptions, "warm start")
@@ -54,7 +54,7 @@ class CriticCommand:
     """A critic that writes feedback on hypotheses, trained on right, perturbed and a generator's own ones."""
 
     task: str = _TASK
-    model: str = option("scratch:tiny", _MODEL)
+    model: str = option(BASE, _MODEL)
     generator: str = option(
         "", "a trained generator: the critic learns from its errors, and its threshold is chosen for it"
     )
@@ -145,7 +145,7 @@ def train(what: str, options: Any, folder: Path, console: Console, *, overwrite:
     lm.save(folder)
     record["spent"] = asdict(spent)
     if what == "critic":
-        critic = LearnedCritic(lm, task)
+        critic = LearnedCritic(lm, task, writes=options.train.writes)
         if options.generator:
             generator = Seq2Seq.load(options.generator)
             critic = calibrated(critic, generator, task, splits.dev, options.turns)

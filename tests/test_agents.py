@@ -6,6 +6,7 @@ import math
 import random
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +17,17 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, BartConfig, BartF
 
 from agents.critic import LearnedCritic
 from agents.generator import Generator, Retrier
-from agents.models import check_spec, open_model, task_texts
+from agents.models import BASE, BASE_FOLDER, check_spec, open_model, task_texts
 from agents.prompts import HINT, PREVIOUS, critic_prompts, generator_prompt, plain
 from agents.scripted import CONSTANT_GUESS, ScriptedEditor
 from agents.seq2seq import IGNORED, Seq2Seq
 from agents.tokenizer import WHOLE_PIECES, train_tokenizer
+from data.skills import CHECK
 from refiner_env.critics import resolve_critic
 from refiner_env.errors import CheckpointError, OptionError, UnknownNameError
 from refiner_env.tasks import MathWordProblem
 from refiner_env.types import Observations, Problem
+from trainers.pretrain import skill_accuracies
 
 GOLD = "#0: add ( number0, number1 ) | #1: subtract ( #0, number2 ) | EOS"
 
@@ -201,6 +204,21 @@ def test_what_is_no_model_is_named_with_a_way_out(name: str) -> None:
         Seq2Seq.load(name)
 
 
+def test_the_base_model_is_small_has_a_card_and_takes_any_dropout(task: MathWordProblem) -> None:
+    weights = BASE_FOLDER / "model.safetensors"
+    assert weights.stat().st_size <= 10 * 2**20
+    assert "refiner pretrain" in (BASE_FOLDER / "README.md").read_text()
+    base = open_model(BASE, task, [], dropout=0.25)
+    rates = {m.p for m in base.model.modules() if isinstance(m, torch.nn.Dropout)}
+    assert rates == {0.25} and base.cut_prompts == 0
+
+
+def test_the_base_model_does_what_feedback_says() -> None:
+    """On held-out exercises of its pre-training; the card has the other skills."""
+    figures = skill_accuracies(Seq2Seq.load(BASE_FOLDER), 40, ("edit",))
+    assert figures["edit_kept"] > 0.9 and figures["edit_changed"] > 0.9
+
+
 def test_models_from_scratch_are_a_function_of_the_seed(task: MathWordProblem, train: list[Problem]) -> None:
     def weights(seed: int) -> torch.Tensor:
         torch.manual_seed(seed)
@@ -235,8 +253,9 @@ class Verdicts(Seq2Seq):
         super().__init__(lm.model, lm.tokenizer)
         self.likely, self.prompts, self.barred = list(likely), [], ""  # type: ignore[var-annotated]
 
-    def probabilities(self, prompts: Sequence[str], target: str, **_: object) -> list[float]:
+    def probabilities(self, prompts: Sequence[str], targets: Sequence[str], **_: object) -> list[float]:
         self.prompts += prompts
+        self.targets = list(targets)
         return self.likely[: len(prompts)]
 
     def generate(self, prompts: Sequence[str], *, not_first: str = "", **_: object) -> list[str]:
@@ -265,21 +284,55 @@ def test_the_threshold_trades_accepting_for_rejecting(
     assert [f.accepted for f in critic.critique([SECRET, SECRET], ["z1", "z2"])] == accepts
 
 
-def test_a_critic_is_saved_with_its_threshold(lm: Seq2Seq, task: MathWordProblem, tmp_path: Path) -> None:
-    LearnedCritic(lm, task, 0.125).save(tmp_path / "critic")
+class Corrector(Verdicts):
+    """Writes the given corrections."""
+
+    corrections: tuple[str, ...] = ()
+
+    def generate(self, prompts: Sequence[str], **_: object) -> list[str]:  # type: ignore[override]
+        return list(self.corrections)
+
+
+def test_a_correcting_critic_names_the_differences_from_its_correction(lm: Seq2Seq, task: MathWordProblem) -> None:
+    problem = replace(SECRET, metadata={"numbers": (1.0, 2.0)})
+    z = "#0: add ( number0, number1 ) | EOS"
+    spy = Corrector(lm, 0.1, 0.1, 0.7, 0.1, 0.1)
+    spy.corrections = (
+        z.replace("add", "subtract"),
+        "#0: add ( number1, number0 ) | EOS",  # equivalent
+        z.replace("add", "subtract"),  # but the hypothesis is likely enough
+        "what?",  # no opinion
+        z,
+    )
+    critic = LearnedCritic(spy, task, 0.5, "correction")
+    hypotheses = [z, z, z, z, "what?"]
+    named, same, likely, unread, unreadable = critic.critique([problem] * 5, hypotheses)
+    assert not named.accepted and named.text == "The operator in #0 is incorrect."
+    assert [(f.kind, f.step) for f in named.faults] == [("operator", 0)] and named.accept_probability == 0.1
+    assert same.accepted and same.text == "No hint." and same.accept_probability == 1.0
+    assert likely.accepted and not likely.faults and likely.accept_probability == 0.7
+    assert unread.accepted
+    assert not unreadable.accepted and [f.kind for f in unreadable.faults] == ["syntax"]
+    assert spy.targets == hypotheses and all(p.endswith(f"{HINT} {CHECK}") for p in spy.prompts)
+    assert all("SECRET" not in p for p in spy.prompts)
+
+
+def test_a_critic_is_saved_with_its_settings(lm: Seq2Seq, task: MathWordProblem, tmp_path: Path) -> None:
+    LearnedCritic(lm, task, 0.125, "correction").save(tmp_path / "critic")
     loaded = resolve_critic(str(tmp_path / "critic"), task)
-    assert isinstance(loaded, LearnedCritic) and loaded.threshold == 0.125
+    assert isinstance(loaded, LearnedCritic) and (loaded.threshold, loaded.writes) == (0.125, "correction")
     lm.save(tmp_path / "plain")
     assert LearnedCritic.load(tmp_path / "plain", task).threshold == 0.5
 
 
 def test_probabilities_are_those_of_the_whole_completion(lm: Seq2Seq, train: list[Problem]) -> None:
     prompts = [p.text for p in train[:5]]
-    found = lm.probabilities(prompts, "No hint.", batch_size=2)
-    for prompt, probability in zip(prompts, found, strict=True):
+    targets = ["No hint.", "", "number0 EOS", "No hint.", "The operator in #0 is incorrect."]
+    found = lm.probabilities(prompts, targets, batch_size=2)
+    for prompt, target, probability in zip(prompts, targets, found, strict=True):
         with lm.evaluating(), torch.no_grad():
-            loss = lm.loss([prompt], ["No hint."]).mean.item()
-        n_tokens = len(lm.tokenizer("No hint.").input_ids)
+            loss = lm.loss([prompt], [target]).mean.item()
+        n_tokens = len(lm.tokenizer(target).input_ids)
         assert probability == pytest.approx(math.exp(-loss * n_tokens), rel=1e-3)
 
 

@@ -42,8 +42,8 @@ SMALL = CompareOptions(
     ablations=True,
     data=DataOptions(n_train=120, n_dev=8, n_test=12),
     warm_start=WarmStartOptions(steps=3, batch_size=16, share=0.5),
-    critic=CriticOptions(steps=3, batch_size=16),
-    refiner=RefinerOptions(steps=6, batch_size=16, turns=2, source="unseen"),
+    critic=CriticOptions(steps=3, batch_size=16, writes="correction"),
+    refiner=RefinerOptions(steps=6, batch_size=16, turns=2, source="unseen", rehearsal=0.5),
     ppo=PPOOptions(batch_size=8, epochs=2),
 )
 
@@ -123,7 +123,7 @@ def test_the_folder_explains_the_run(run: Run) -> None:
         assert text in report
     assert "vote" in shown
     assert (folder / "accuracy.png").read_bytes().startswith(b"\x89PNG")
-    assert "scratch:tiny" in report  # which models were started from
+    assert "generator refiner-tiny, critic warm-start" in report  # which models were started from
     quality = json.loads((folder / "seed-0/critic-quality.json").read_text())
     assert quality["perturbed"]["n"] == quality["own"]["n"] == 12
     for stage in ("warm_start", "critic", "refiner", "supervised_plus", "ppo", *ABLATIONS):

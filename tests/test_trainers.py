@@ -16,9 +16,10 @@ from gymnasium.vector import AutoresetMode
 from rich.console import Console
 
 from agents.critic import LearnedCritic
-from agents.prompts import HINT, PREVIOUS, critic_prompts
+from agents.prompts import HINT, PREVIOUS, critic_prompts, generator_prompt
 from agents.seq2seq import Seq2Seq
-from data.negatives import CriticPair, critic_pairs
+from data.negatives import CriticPair, borrowed, critic_pairs
+from data.skills import CHECK
 from refiner_env import NoCritic, OracleCritic, RefinerVectorEnv
 from refiner_env.errors import OptionError, RefinerError
 from refiner_env.tasks import MathWordProblem
@@ -31,7 +32,15 @@ from trainers.critic import CriticOptions, attempts, critic_batches, train_criti
 from trainers.evaluation import critic_figures, turn_figures
 from trainers.learning import BestWeights, Learner, fit
 from trainers.progress import Progress
-from trainers.refiner import RefinerOptions, check_options, hypothesis_source, refiner_step, train_refiner, turn_weights
+from trainers.refiner import (
+    RefinerOptions,
+    check_options,
+    hypothesis_source,
+    refiner_step,
+    rehearsal,
+    train_refiner,
+    turn_weights,
+)
 from trainers.rollout import play
 from trainers.warm_start import WarmStartOptions, supervised_batches, warm_start, warm_start_share
 
@@ -242,15 +251,20 @@ def test_a_critic_learns_from_the_generators_own_errors(
     assert [p.problem.uid for p in pairs] == [p.uid for p in train[:6]]
     assert all(p.feedback == OracleCritic(task).critique([p.problem], [p.hypothesis])[0].text for p in pairs)
     options = CriticOptions(batch_size=6, own_share=1.0)
-    prompts, targets = next(critic_batches(task, train[:6], options, random.Random(0), [[p] for p in pairs]))
+    own = [[p] for p in pairs]
+    prompts, targets = next(critic_batches(LearnedCritic(lm, task), train[:6], options, random.Random(0), own))
     assert sorted(prompts) == sorted(critic_prompts([p.problem.text for p in pairs], [p.hypothesis for p in pairs]))
     assert sorted(targets) == sorted(p.feedback for p in pairs)
+    correcting = LearnedCritic(lm, task, writes="correction")
+    prompts, targets = next(critic_batches(correcting, train[:6], options, random.Random(0), own))
+    assert sorted(prompts) == sorted(generator_prompt(p.problem.text, p.hypothesis, CHECK) for p in pairs)
+    assert sorted(targets) == sorted(p.problem.gold or "" for p in pairs)
 
 
-def test_variations_reach_the_critic_by_their_share(task: MathWordProblem, train: list[Problem]) -> None:
+def test_variations_reach_the_critic_by_their_share(lm: Seq2Seq, task: MathWordProblem, train: list[Problem]) -> None:
     def told_as_they_are(share: float) -> int:
         options = CriticOptions(batch_size=200, variation_share=share)
-        prompts, _ = next(critic_batches(task, train, options, random.Random(0)))
+        prompts, _ = next(critic_batches(LearnedCritic(lm, task), train, options, random.Random(0)))
         texts = {p.text for p in train}
         return sum(prompt.split(f" {PREVIOUS}")[0] in texts for prompt in prompts)
 
@@ -350,6 +364,39 @@ def test_nothing_is_sampled_after_the_last_turn(lm: Seq2Seq, task: MathWordProbl
 
     refiner_step(Ledger(lm), loop(task, train, 4), [0, 1, 2], propose, replace(SMALL, turns=4))  # type: ignore[arg-type]
     assert calls == [3, 3, 3]
+
+
+def test_a_borrowed_gold_fits_the_problem_and_is_not_its_own(task: MathWordProblem, train: list[Problem]) -> None:
+    rng = random.Random(0)
+    golds = {p.text: p.gold for p in train}
+    lent = [borrowed(task, train, rng) for _ in range(300)]
+    for problem in lent:
+        program = task.parse(problem.gold or "")
+        assert isinstance(program, Program) and isinstance(task.execute(program, problem), float)
+    assert sum(problem.gold != golds[problem.text] for problem in lent) > 200
+    alone = replace(train[0], gold="what?")
+    assert borrowed(task, [alone], rng) == alone  # nothing fits: it keeps its own
+
+
+def test_rehearsal_has_feedback_towards_borrowed_golds(task: MathWordProblem, train: list[Problem]) -> None:
+    prompts, targets = rehearsal(task, train, 50, random.Random(0))
+    problems = {p.text: p for p in train}
+    assert len(prompts) == len(targets) == 50
+    for prompt, target in zip(prompts, targets, strict=True):
+        text, later = prompt.split(f" {PREVIOUS} ")
+        hypothesis, hint = later.split(f" {HINT} ")
+        faults = task.diagnose(replace(problems[text], gold=target), hypothesis)
+        assert faults and hint == task.describe(faults)
+
+
+def test_rehearsal_comes_on_top_of_every_step(
+    lm: Seq2Seq, task: MathWordProblem, train: list[Problem], dev: list[Problem]
+) -> None:
+    def tokens(share: float) -> int:
+        options = replace(SMALL, steps=2, source="perturbation", rehearsal=share)
+        return train_refiner(lm.clone(), task, train, dev[:2], options, seed=0, update=quiet).tokens
+
+    assert tokens(0.5) > 1.1 * tokens(0.0)
 
 
 def test_turn_weights_repeat_the_last_and_sum_to_one_for_mean() -> None:

@@ -7,9 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from agents.critic import LearnedCritic
+from agents.critic import WRITES, LearnedCritic
 from agents.generator import Generator
-from agents.prompts import critic_prompts
 from agents.seq2seq import Seq2Seq
 from data.negatives import CriticPair, critic_pair, critic_pairs
 from data.variations import varied
@@ -37,6 +36,12 @@ class CriticOptions:
         0.5, "share of hypotheses that the warm-started generator wrote, where it is given", low=0.0, high=1.0
     )
     own_samples: int = option(2, "hypotheses that the generator writes for each training problem", low=1)
+    writes: str = option(
+        "feedback",
+        "what the critic learns to write: feedback (as the paper), or correction: the hypothesis as it should be, "
+        "from which feedback follows by comparing",
+        choices=WRITES,
+    )
     own_top_p: float = option(0.9, "nucleus mass of these hypotheses", low=0.01, high=1.0)
 
 
@@ -57,7 +62,7 @@ def train_critic(
         generator: whose errors on training problems it learns from, labelled by the oracle, beside perturbations.
     """
     rng = random.Random(seed)
-    critic = LearnedCritic(lm, task)
+    critic = LearnedCritic(lm, task, writes=options.writes)
     judged = critic_pairs(task, dev, random.Random(f"dev {seed}"), no_hint_share=options.no_hint_share)
     own: list[list[CriticPair]] = []
     written = generator.generated_tokens if generator else 0
@@ -70,7 +75,7 @@ def train_critic(
         own = [list(pairs) for pairs in zip(*rounds, strict=True)]
     spent = fit(
         lm,
-        critic_batches(task, train, options, rng, own),
+        critic_batches(critic, train, options, rng, own),
         learning_rate=options.learning_rate,
         steps=options.steps,
         score=lambda: critic_figures(task, critic, judged).exact,
@@ -87,7 +92,7 @@ def attempts(generator: Seq2Seq, task: Task[Any], problems: Sequence[Problem], t
 
 
 def critic_batches(
-    task: Task[Any],
+    critic: LearnedCritic,
     problems: Sequence[Problem],
     options: CriticOptions,
     rng: random.Random,
@@ -99,9 +104,9 @@ def critic_batches(
         pairs = [rng.choice(own[i]) for i, attempted in zip(places, mine, strict=True) if attempted]
         others = [problems[i] for i, attempted in zip(places, mine, strict=True) if not attempted]
         told = _vary(others, options.variation_share, rng)
-        pairs += critic_pairs(task, told, rng, no_hint_share=options.no_hint_share)
-        prompts = critic_prompts([p.problem.text for p in pairs], [p.hypothesis for p in pairs])
-        yield prompts, [p.feedback for p in pairs]
+        pairs += critic_pairs(critic.task, told, rng, no_hint_share=options.no_hint_share)
+        prompts = critic.prompts([p.problem for p in pairs], [p.hypothesis for p in pairs])
+        yield prompts, [p.feedback if critic.writes == "feedback" else p.problem.gold or "" for p in pairs]
 
 
 def _vary(problems: Sequence[Problem], share: float, rng: random.Random) -> list[Problem]:
