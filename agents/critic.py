@@ -24,7 +24,7 @@ class LearnedCritic(Critic):
 
     Either it writes the feedback itself, as in the paper; the task reads typed faults from it, and the probability is
     that of the accepting phrase. Or it writes the hypothesis as it should be; feedback is what the task finds where
-    the two differ, and the probability is that of writing the hypothesis again, 1 where its correction is equivalent.
+    the two differ, and the probability is that of writing the hypothesis again, 1 where no difference is found.
 
     Args:
         threshold: trades accepting for rejecting; above 1 nothing is accepted that it has something to say about.
@@ -75,11 +75,12 @@ class LearnedCritic(Critic):
         prompts = self.prompts(problems, hypotheses)
         corrections = self.lm.generate(prompts)
         probabilities = self.lm.probabilities(prompts, hypotheses)
-        found = [self._differences(*each) for each in zip(problems, hypotheses, corrections, strict=True)]
-        return [
-            replace(self.task.feedback(() if p >= self.threshold else faults), accept_probability=p)
-            for faults, p in ((f, p if f else 1.0) for f, p in zip(found, probabilities, strict=True))
-        ]
+        feedback = []
+        for problem, z, correction, p in zip(problems, hypotheses, corrections, probabilities, strict=True):
+            faults = self._differences(problem, z, correction)
+            said = self.task.feedback(() if p >= self.threshold else faults)
+            feedback.append(replace(said, accept_probability=p if faults else 1.0))
+        return feedback
 
     def _differences(self, problem: Problem, hypothesis: str, correction: str) -> tuple[Fault, ...]:
         """The hypothesis's faults if the correction were right; none where the correction cannot be read."""
