@@ -10,21 +10,20 @@ from typing import Any
 
 from agents.prompts import critic_prompts, generator_prompt
 from agents.seq2seq import Seq2Seq
-from data.skills import CHECK
 from refiner_env.types import Critic, Fault, Feedback, ParseFailure, Problem, Task
 
 SETTINGS = "critic.json"
 """Beside the model: what it writes, and the threshold."""
 
-WRITES = ("feedback", "correction")
+WRITES = ("feedback", "solution")
 
 
 class LearnedCritic(Critic):
     """Accepts what it finds right with at least the threshold's probability; else says what is wrong. Never sees gold.
 
     Either it writes the feedback itself, as in the paper; the task reads typed faults from it, and the probability is
-    that of the accepting phrase. Or it writes the hypothesis as it should be; feedback is what the task finds where
-    the two differ, and the probability is that of writing the hypothesis again, 1 where no difference is found.
+    that of the accepting phrase. Or it writes its own solution, unaware of the hypothesis; feedback is what the task
+    finds where the two differ, and the probability is that of writing the hypothesis, 1 where no difference is found.
 
     Args:
         threshold: trades accepting for rejecting; above 1 nothing is accepted that it has something to say about.
@@ -55,10 +54,10 @@ class LearnedCritic(Critic):
         """The model input for each (problem, hypothesis)."""
         if self.writes == "feedback":
             return critic_prompts([p.text for p in problems], hypotheses)
-        return [generator_prompt(p.text, z, CHECK) for p, z in zip(problems, hypotheses, strict=True)]
+        return [generator_prompt(p.text) for p in problems]
 
     def critique(self, problems: Sequence[Problem], hypotheses: Sequence[str]) -> list[Feedback]:
-        return (self._feedback if self.writes == "feedback" else self._correction)(problems, hypotheses)
+        return (self._feedback if self.writes == "feedback" else self._compare)(problems, hypotheses)
 
     def _feedback(self, problems: Sequence[Problem], hypotheses: Sequence[str]) -> list[Feedback]:
         accepting = self.task.feedback(())
@@ -71,20 +70,20 @@ class LearnedCritic(Critic):
             feedback[i] = replace(self.task.read_feedback(text), accepted=False)
         return [replace(f, accept_probability=p) for f, p in zip(feedback, probabilities, strict=True)]
 
-    def _correction(self, problems: Sequence[Problem], hypotheses: Sequence[str]) -> list[Feedback]:
+    def _compare(self, problems: Sequence[Problem], hypotheses: Sequence[str]) -> list[Feedback]:
         prompts = self.prompts(problems, hypotheses)
-        corrections = self.lm.generate(prompts)
+        solutions = self.lm.generate(prompts)
         probabilities = self.lm.probabilities(prompts, hypotheses)
         feedback = []
-        for problem, z, correction, p in zip(problems, hypotheses, corrections, probabilities, strict=True):
-            faults = self._differences(problem, z, correction)
+        for problem, z, solution, p in zip(problems, hypotheses, solutions, probabilities, strict=True):
+            faults = self._differences(problem, z, solution)
             said = self.task.feedback(() if p >= self.threshold else faults)
             feedback.append(replace(said, accept_probability=p if faults else 1.0))
         return feedback
 
-    def _differences(self, problem: Problem, hypothesis: str, correction: str) -> tuple[Fault, ...]:
-        """The hypothesis's faults if the correction were right; none where the correction cannot be read."""
-        unreadable = isinstance(self.task.parse(correction), ParseFailure)
+    def _differences(self, problem: Problem, hypothesis: str, solution: str) -> tuple[Fault, ...]:
+        """The hypothesis's faults if the solution were right; none where the solution cannot be read."""
+        unreadable = isinstance(self.task.parse(solution), ParseFailure)
         if unreadable and not isinstance(self.task.parse(hypothesis), ParseFailure):
             return ()
-        return self.task.diagnose(replace(problem, gold=correction), hypothesis)
+        return self.task.diagnose(replace(problem, gold=solution), hypothesis)

@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
+from agents.memory import Memory
 from agents.prompts import generator_prompts
 from agents.seq2seq import Seq2Seq
 from refiner_env.types import Agent, Observations
 
+BEAMS = 4
+"""Where the greedy hypothesis was tried before, the likeliest of this many that was not is proposed."""
+
 
 class Generator(Agent):
-    """Acts by decoding from a `Seq2Seq`: greedily, or from the nucleus of mass `top_p`."""
+    """Acts by decoding from a `Seq2Seq`.
+
+    Greedily it never proposes in one episode what it has proposed before, as far as beam search finds anything else:
+    an episode goes on because the last hypotheses were rejected, and the prompt tells only the last. With `top_p` it
+    samples from the nucleus of this mass, and may repeat itself.
+    """
 
     def __init__(self, lm: Seq2Seq, top_p: float | None = None) -> None:
-        self.lm, self.top_p = lm, top_p
+        self.lm, self.top_p, self.memory = lm, top_p, Memory()
 
     def act(self, observations: Observations) -> list[str]:
-        return self.lm.generate(generator_prompts(observations), top_p=self.top_p)
+        prompts = generator_prompts(observations)
+        hypotheses = self.lm.generate(prompts, top_p=self.top_p)
+        if self.top_p is None:
+            tried = self.memory.tried(observations)
+            repeated = [i for i, hypothesis in enumerate(hypotheses) if hypothesis in tried[i]]
+            beams = self.lm.likeliest([prompts[i] for i in repeated], BEAMS)
+            for i, found in zip(repeated, beams, strict=True):
+                hypotheses[i] = next((other for other in found if other not in tried[i]), hypotheses[i])
+            self.memory.add(observations, hypotheses)
+        return hypotheses
 
 
 class Retrier(Agent):

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
+from agents.memory import Memory
 from refiner_env.tasks import program as ir
 from refiner_env.tasks.math_word_problem import MathWordProblem
 from refiner_env.tasks.program import Number, Operand, Program, Step, StepRef
@@ -21,23 +22,37 @@ CONSTANT_GUESS = "#0: subtract ( number0, number1 ) | EOS"
 """The first hypothesis where none is given, and the restart after one that cannot be read."""
 
 
+TRIES = 20
+"""How often it draws before it proposes something again."""
+
+
 class ScriptedEditor(Agent):
     """Edits programs as feedback says.
 
     Args:
         rng: where its choices come from.
         first: maps a problem's text to its first hypothesis; None starts from the constant guess.
+        remembers: it draws again what it has tried before in the episode, as the generator does.
     """
 
-    def __init__(self, rng: random.Random, first: dict[str, str] | None = None) -> None:
+    def __init__(self, rng: random.Random, first: dict[str, str] | None = None, *, remembers: bool = False) -> None:
         self.rng, self.first, self.task = rng, first or {}, MathWordProblem()
+        self.memory = Memory() if remembers else None
 
     def act(self, observations: Observations) -> list[str]:
+        tried = self.memory.tried(observations) if self.memory else [()] * len(observations["problem"])
         columns = (observations["problem"], observations["hypothesis"], observations["feedback"], observations["turn"])
-        return [
-            self._edit(problem, hypothesis, feedback) if turn else self.first.get(problem, CONSTANT_GUESS)
-            for problem, hypothesis, feedback, turn in zip(*columns, strict=True)
+        hypotheses = [
+            self._another(problem, hypothesis, feedback, before) if turn else self.first.get(problem, CONSTANT_GUESS)
+            for problem, hypothesis, feedback, turn, before in zip(*columns, tried, strict=True)
         ]
+        if self.memory:
+            self.memory.add(observations, hypotheses)
+        return hypotheses
+
+    def _another(self, problem: str, hypothesis: str, feedback: str, tried: Collection[str]) -> str:
+        drawn = (self._edit(problem, hypothesis, feedback) for _ in range(TRIES))
+        return next((edited for edited in drawn if edited not in tried), hypothesis)
 
     def _edit(self, problem: str, hypothesis: str, feedback: str) -> str:
         program = ir.parse(hypothesis)

@@ -128,19 +128,28 @@ class Seq2Seq:
             not_first: no completion begins with the first token of this text.
             batch_size: prompts per forward pass, grouped by length.
         """
-        options: dict[str, Any] = {"num_beams": 1, "max_new_tokens": self.max_new_tokens}
-        options |= {"do_sample": True, "top_p": top_p, "top_k": 0} if top_p else {"do_sample": False}
+        options: dict[str, Any] = {"do_sample": True, "top_p": top_p, "top_k": 0} if top_p else {"do_sample": False}
         if not_first:
             options["begin_suppress_tokens"] = self._ids(not_first)[:1]
-        texts = [""] * len(prompts)
+        return [text for (text,) in self._decode(prompts, batch_size, num_beams=1, **options)]
+
+    def likeliest(self, prompts: Sequence[str], count: int, *, batch_size: int = 64) -> list[list[str]]:
+        """For each prompt, in order, `count` completions by beam search, likeliest first."""
+        options = {"do_sample": False, "num_beams": count, "num_return_sequences": count}
+        return self._decode(prompts, batch_size, **options)
+
+    def _decode(self, prompts: Sequence[str], batch_size: int, **options: Any) -> list[list[str]]:
+        """The completions of each prompt, in order, with dropout off."""
+        texts: list[list[str]] = [[] for _ in prompts]
         with self.evaluating(), torch.inference_mode():
             for places in self._by_length(prompts, batch_size):
                 batch = self.encode([prompts[i] for i in places])
-                output = self.model.generate(**batch, **options)
+                output = self.model.generate(**batch, max_new_tokens=self.max_new_tokens, **options)
                 self.generated_tokens += int((output[:, 1:] != self.tokenizer.pad_token_id).sum())
                 decoded = self.tokenizer.batch_decode(output, skip_special_tokens=True)
-                for place, text in zip(places, decoded, strict=True):
-                    texts[place] = text
+                each = len(decoded) // len(places)
+                for i, place in enumerate(places):
+                    texts[place] = decoded[i * each : (i + 1) * each]
         return texts
 
     def probabilities(self, prompts: Sequence[str], targets: Sequence[str], *, batch_size: int = 256) -> list[float]:

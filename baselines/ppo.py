@@ -63,6 +63,7 @@ class Rows:
     def __init__(self, lm: Seq2Seq, env: RefinerVectorEnv) -> None:
         self.lm, self.env = lm, env
         self.prompts: dict[int, str] = {}
+        self.trained_tokens = 0  # passed forward and backward, through the policy and through the value model
 
     def begin(self, query: torch.Tensor) -> None:
         """Reset the environment to the rows of a query (N, 1); its first observations become the prompts."""
@@ -74,6 +75,14 @@ class Rows:
     def encode(self, query: torch.Tensor) -> dict[str, torch.Tensor]:
         """Prompts of the rows in a query (N, 1 or more), tokenized and padded."""
         return self.lm.encode([self.prompts[row] for row in (query[:, 0] - 1).tolist()])
+
+    def teacher_forced(self, sequences: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Inputs of one pass over sequences (N, 1 + R) of row and response; counted if it learns."""
+        prompts, responses = self.encode(sequences), sequences[:, 1:]
+        if torch.is_grad_enabled():
+            live = responses != self.lm.tokenizer.pad_token_id
+            self.trained_tokens += int(prompts["attention_mask"].sum()) + int(live.sum())
+        return {**prompts, "decoder_input_ids": shifted(responses, self.lm.model.config.decoder_start_token_id)}
 
 
 def shifted(responses: torch.Tensor, start: int) -> torch.Tensor:
@@ -105,7 +114,7 @@ class Policy(nn.Module):
         super().__init__()
         self.t5, self.config, self.generation_config = lm.model, lm.model.config, lm.model.generation_config
         self.pad = int(lm.tokenizer.pad_token_id)
-        self.rows, self.trained_tokens, self.generated_tokens = rows, 0, 0
+        self.rows, self.generated_tokens = rows, 0
 
     def generate(self, input_ids: torch.Tensor, generation_config: GenerationConfig, **_: Any) -> SimpleNamespace:
         """Sampled responses: sequences (N, 1 + R) that begin with the row, and scores, R times (N, V)."""
@@ -128,10 +137,7 @@ class Policy(nn.Module):
 
     def forward(self, input_ids: torch.Tensor, **_: Any) -> SimpleNamespace:
         """Logits (N, 1 + R, V): position t predicts response token t."""
-        prompts, responses = self.rows.encode(input_ids), input_ids[:, 1:]
-        if torch.is_grad_enabled():
-            self.trained_tokens += int(prompts["attention_mask"].sum()) + int((responses != self.pad).sum())
-        logits = self.t5(**prompts, decoder_input_ids=shifted(responses, self.config.decoder_start_token_id)).logits
+        logits = self.t5(**self.rows.teacher_forced(input_ids)).logits
         logits[..., self.pad] = _NEVER
         return SimpleNamespace(logits=with_last_row(logits))
 
@@ -144,8 +150,7 @@ class ValueBackbone(nn.Module):
         self.t5, self.rows = lm.model, rows
 
     def forward(self, input_ids: torch.Tensor, **_: Any) -> SimpleNamespace:
-        decoder_input = shifted(input_ids[:, 1:], self.t5.config.decoder_start_token_id)
-        output = self.t5(**self.rows.encode(input_ids), decoder_input_ids=decoder_input, output_hidden_states=True)
+        output = self.t5(**self.rows.teacher_forced(input_ids), output_hidden_states=True)
         return SimpleNamespace(hidden_states=(with_last_row(output.decoder_hidden_states[-1]),))
 
 
@@ -195,8 +200,8 @@ class _BudgetSpentError(Exception):
 class _Watch(TrainerCallback):
     """Reports each update, scores on development problems, and stops at the token budget."""
 
-    def __init__(self, policy: Policy, budget: int, best: BestWeights | None, update: Update) -> None:
-        self.policy, self.budget, self.best, self.update = policy, budget, best, update
+    def __init__(self, rows: Rows, budget: int, best: BestWeights | None, update: Update) -> None:
+        self.rows, self.budget, self.best, self.update = rows, budget, best, update
         self.checked, self.updates = 0, 0
         self.dev = best.check() if best else 0.0
         self.records: list[dict[str, float]] = []
@@ -213,7 +218,7 @@ class _Watch(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.updates += 1
-        done = min(1.0, self.policy.trained_tokens / self.budget)
+        done = min(1.0, self.rows.trained_tokens / self.budget)
         if self.best and done * CHECKS >= self.checked + 1:
             self.checked, self.dev = int(done * CHECKS), self.best.check()
         dev = {"dev": self.dev} if self.best else {}
@@ -237,8 +242,8 @@ def train_ppo(
     """Train the warm-started `lm` in place with TRL's PPO.
 
     Args:
-        token_budget: stop after this many policy tokens passed forward and backward; the value model's
-            come on top and are not counted.
+        token_budget: stop after this many tokens passed forward and backward, those of the value model, which is
+            as large as the policy, counted too.
         score: development score by which the weights are chosen; None keeps the last.
         reward: a reward function in place of `options.reward`.
 
@@ -306,7 +311,7 @@ def train_ppo(
         for printing in (PrinterCallback, ProgressCallback):
             trainer.remove_callback(printing)
         trainer.accelerator.print = lambda *args, **kwargs: None
-        watch = _Watch(policy, token_budget, BestWeights(lm, score) if score else None, update)
+        watch = _Watch(rows, token_budget, BestWeights(lm, score) if score else None, update)
         trainer.add_callback(watch)
         gc.freeze()  # TRL collects garbage twice per update; without this, all of torch's modules are walked each time
         try:
@@ -318,4 +323,4 @@ def train_ppo(
     if watch.best:
         watch.best.restore()
     steps = watch.updates * options.epochs
-    return Spent(steps, policy.trained_tokens, policy.generated_tokens, time.monotonic() - started), watch.records
+    return Spent(steps, rows.trained_tokens, policy.generated_tokens, time.monotonic() - started), watch.records

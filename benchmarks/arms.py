@@ -168,9 +168,9 @@ class Row:
     unparsable: float
     train_steps: int
     train_tokens: int
-    """Generator tokens passed forward and backward, the warm start's included."""
+    """The acting model's tokens passed forward and backward, the warm start's included; with PPO's value model's."""
     rollout_tokens: int
-    """Tokens that the generator wrote in training."""
+    """Tokens that it wrote in training."""
     wall_s: float
     """Training time, the warm start's included."""
 
@@ -203,11 +203,11 @@ def evaluations(
 
         return Evaluation(arm, critic, stop, t, stages, run)
 
-    def editor() -> Agent:
+    def editor(remembers: bool) -> Agent:
         """Starts from REFINER's own first hypotheses, so that only the editing differs."""
         first = play(Generator(refiner), task, test, critic="none", turns=1, stop="never")
         hypotheses = {e.problem.text: e.turns[0].hypothesis for e in first}
-        return ScriptedEditor(random.Random(f"scripted {seed}"), hypotheses)
+        return ScriptedEditor(random.Random(f"scripted {seed}"), hypotheses, remembers=remembers)
 
     single = {
         "supervised": ("warm_start",),
@@ -217,11 +217,15 @@ def evaluations(
     for arm, stages in single.items():
         lm = models[stages[-1]][0]
         yield acting(arm, lambda lm=lm: Generator(lm), "none", "never", 1, *stages)  # type: ignore[misc]
+    if options.critic.writes == "solution":
+        stages = ("warm_start", "critic") if options.critic_model == WARM_START else ("critic",)
+        yield acting("critic-alone", lambda: Generator(models["critic"][0]), "none", "never", 1, *stages)
     trained = ("warm_start", "refiner")
     yield acting("refiner", lambda: Generator(refiner), "none", "never", 1, *trained)
     for critic, stop in (("learned", "critic"), ("oracle", "gold")):
         yield acting("refiner", lambda: Generator(refiner), critic, stop, turns, *trained)
-        yield acting("scripted", editor, critic, stop, turns, *trained)
+        yield acting("scripted", lambda: editor(remembers=False), critic, stop, turns, *trained)
+        yield acting("scripted-remembering", lambda: editor(remembers=True), critic, stop, turns, *trained)
     for stage, arm in ABLATIONS.items():
         if stage in models:
             stages = ("warm_start", stage)

@@ -14,7 +14,7 @@ from trainers.refiner import RefinerOptions
 from trainers.warm_start import WarmStartOptions
 
 WARM_START = "warm-start"
-"""The critic model that goes on from the warm-started generator: who can solve problems finds faults sooner."""
+"""The critic model that goes on from the warm-started generator; its errors are then more like the generator's."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class CompareOptions:
     generator_model: str = option(
         BASE, "refiner-tiny, scratch:tiny, scratch:mini, scratch:small, a folder or a Hugging Face id"
     )
-    critic_model: str = option(WARM_START, "the same for the learned critic, or warm-start: the warm-started generator")
+    critic_model: str = option(BASE, "the same for the learned critic, or warm-start: the warm-started generator")
     dropout: float = option(0.0, "dropout of refiner-tiny and of models built from scratch", low=0.0, high=0.9)
     ablations: bool = option(False, "also train REFINER without exploration, and without a critic in training")
     retry_top_p: float = option(0.9, "nucleus mass of the retries control", low=0.01, high=1.0)
@@ -40,17 +40,18 @@ class CompareOptions:
 
 PRESETS = {
     "quick": CompareOptions(
-        data=DataOptions(seed=1, n_train=600, n_dev=300, n_test=400),
-        warm_start=WarmStartOptions(steps=240, batch_size=16),
-        critic=CriticOptions(steps=200, batch_size=32, learning_rate=5e-4, writes="correction"),
-        refiner=RefinerOptions(steps=220, batch_size=16, learning_rate=1e-3, turns=2, rehearsal=1.0),
+        data=DataOptions(seed=3, n_train=600, n_dev=300, n_test=400),
+        warm_start=WarmStartOptions(steps=280, batch_size=16),
+        critic=CriticOptions(steps=800, batch_size=16, variation_share=1.0, writes="solution"),
+        refiner=RefinerOptions(steps=280, batch_size=16, learning_rate=1e-3, turns=2),
         ppo=PPOOptions(learning_rate=5e-5),
     ),
     "svamp": CompareOptions(
         data=DataOptions(source="svamp"),
-        warm_start=WarmStartOptions(steps=600, batch_size=32),
-        critic=CriticOptions(steps=600, batch_size=32, learning_rate=5e-4, writes="correction"),
-        refiner=RefinerOptions(steps=500, batch_size=16, learning_rate=1e-3, turns=2, rehearsal=1.0),
+        warm_start=WarmStartOptions(steps=200, batch_size=32),
+        critic=CriticOptions(steps=1000, batch_size=16, variation_share=0.75, writes="solution"),
+        refiner=RefinerOptions(steps=250, batch_size=32, learning_rate=1e-3, turns=2),
+        ppo=PPOOptions(learning_rate=5e-5),
     ),
 }
 """`quick`: built-in stories in minutes on two cores; `svamp`: MAWPS and ASDiv-A to train, SVAMP to test."""

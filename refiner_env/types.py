@@ -130,8 +130,15 @@ class Episode:
         return self.turns[-1].stop if self.turns else None
 
     def at(self, turn: int) -> Turn:
-        """The standing hypothesis after `turn` turns (1-based): an episode that ended keeps its last."""
-        return self.turns[min(turn, len(self.turns)) - 1]
+        """The standing hypothesis after `turn` turns (1-based).
+
+        The last one, if it was accepted or solved or the critic gives no probabilities; else the one of which the
+        critic said with the highest probability that it is right.
+        """
+        turns = self.turns[:turn]
+        if turns[-1].stop in (StopReason.ACCEPTED, StopReason.SOLVED):
+            return turns[-1]
+        return max(reversed(turns), key=lambda t: t.feedback.accept_probability or 0.0)
 
 
 class Observations(TypedDict):

@@ -22,7 +22,6 @@ from agents.prompts import HINT, PREVIOUS, critic_prompts, generator_prompt, pla
 from agents.scripted import CONSTANT_GUESS, ScriptedEditor
 from agents.seq2seq import IGNORED, Seq2Seq
 from agents.tokenizer import WHOLE_PIECES, train_tokenizer
-from data.skills import CHECK
 from refiner_env.critics import resolve_critic
 from refiner_env.errors import CheckpointError, OptionError, UnknownNameError
 from refiner_env.tasks import MathWordProblem
@@ -236,6 +235,46 @@ def test_the_generator_answers_every_observation(lm: Seq2Seq) -> None:
     assert Generator(lm).act(batch) == lm.generate([generator_prompt("a b"), generator_prompt("a b", GOLD, "No hint.")])
 
 
+class Fixed(Seq2Seq):
+    """Writes one thing greedily, and knows what it would write else."""
+
+    def __init__(self, lm: Seq2Seq, greedy: str, *others: str) -> None:
+        super().__init__(lm.model, lm.tokenizer)
+        self.greedy, self.others = greedy, list(others)
+
+    def generate(self, prompts: Sequence[str], **_: object) -> list[str]:
+        return [self.greedy] * len(prompts)
+
+    def likeliest(self, prompts: Sequence[str], count: int, **_: object) -> list[list[str]]:
+        return [[self.greedy, *self.others][:count] for _ in prompts]
+
+
+def test_the_generator_does_not_repeat_itself_in_an_episode(lm: Seq2Seq) -> None:
+    agent = Generator(Fixed(lm, "a", "b"))
+
+    def turn(t: int, *problems: str) -> list[str]:
+        return agent.act(observations(*((p, "a", "x", t) for p in problems)))
+
+    assert turn(0, "p", "q", "q") == ["a", "a", "a"]
+    assert turn(1, "p", "q", "q") == ["b", "b", "b"]  # equal problems side by side do not disturb each other
+    assert turn(2, "p") == ["a"]  # nothing else is found
+    assert turn(0, "p") == ["a"] and turn(1, "p") == ["b"]  # a new episode
+    sampling = Generator(Fixed(lm, "a", "b"), top_p=0.9)
+    assert sampling.act(observations(("p", "", "", 0))) == sampling.act(observations(("p", "a", "x", 1))) == ["a"]
+
+
+def test_the_likeliest_completions_begin_with_the_best_and_differ(lm: Seq2Seq, train: list[Problem]) -> None:
+    prompts = [p.text for p in train[:3]]
+    model = lm.clone()
+    model.max_new_tokens = 4
+    beams = model.likeliest(prompts, 3, batch_size=2)
+    for prompt, found in zip(prompts, beams, strict=True):
+        chances = model.probabilities([prompt] * 3, found)
+        assert len(set(found)) == 3 and found == model.likeliest([prompt], 3)[0]
+        assert len(chances) == 3
+    assert model.likeliest([], 3) == []
+
+
 def test_retries_never_see_hypothesis_or_feedback(lm: Seq2Seq) -> None:
     batch = observations(("a b", GOLD, "The operator in #0 is incorrect.", 1))
     torch.manual_seed(0)
@@ -284,27 +323,27 @@ def test_the_threshold_trades_accepting_for_rejecting(
     assert [f.accepted for f in critic.critique([SECRET, SECRET], ["z1", "z2"])] == accepts
 
 
-class Corrector(Verdicts):
-    """Writes the given corrections."""
+class Solver(Verdicts):
+    """Writes the given solutions."""
 
-    corrections: tuple[str, ...] = ()
+    solutions: tuple[str, ...] = ()
 
     def generate(self, prompts: Sequence[str], **_: object) -> list[str]:  # type: ignore[override]
-        return list(self.corrections)
+        return list(self.solutions)
 
 
-def test_a_correcting_critic_names_the_differences_from_its_correction(lm: Seq2Seq, task: MathWordProblem) -> None:
+def test_a_solving_critic_names_the_differences_from_its_solution(lm: Seq2Seq, task: MathWordProblem) -> None:
     problem = replace(SECRET, metadata={"numbers": (1.0, 2.0)})
     z = "#0: add ( number0, number1 ) | EOS"
-    spy = Corrector(lm, 0.1, 0.1, 0.7, 0.1, 0.1)
-    spy.corrections = (
+    spy = Solver(lm, 0.1, 0.1, 0.7, 0.1, 0.1)
+    spy.solutions = (
         z.replace("add", "subtract"),
         "#0: add ( number1, number0 ) | EOS",  # equivalent
         z.replace("add", "subtract"),  # but the hypothesis is likely enough
         "what?",  # no opinion
         z,
     )
-    critic = LearnedCritic(spy, task, 0.5, "correction")
+    critic = LearnedCritic(spy, task, 0.5, "solution")
     hypotheses = [z, z, z, z, "what?"]
     named, same, likely, unread, unreadable = critic.critique([problem] * 5, hypotheses)
     assert not named.accepted and named.text == "The operator in #0 is incorrect."
@@ -313,14 +352,13 @@ def test_a_correcting_critic_names_the_differences_from_its_correction(lm: Seq2S
     assert likely.accepted and not likely.faults and likely.accept_probability == 0.7
     assert unread.accepted
     assert not unreadable.accepted and [f.kind for f in unreadable.faults] == ["syntax"]
-    assert spy.targets == hypotheses and all(p.endswith(f"{HINT} {CHECK}") for p in spy.prompts)
-    assert all("SECRET" not in p for p in spy.prompts)
+    assert spy.targets == hypotheses and spy.prompts == ["a b"] * 5
 
 
 def test_a_critic_is_saved_with_its_settings(lm: Seq2Seq, task: MathWordProblem, tmp_path: Path) -> None:
-    LearnedCritic(lm, task, 0.125, "correction").save(tmp_path / "critic")
+    LearnedCritic(lm, task, 0.125, "solution").save(tmp_path / "critic")
     loaded = resolve_critic(str(tmp_path / "critic"), task)
-    assert isinstance(loaded, LearnedCritic) and (loaded.threshold, loaded.writes) == (0.125, "correction")
+    assert isinstance(loaded, LearnedCritic) and (loaded.threshold, loaded.writes) == (0.125, "solution")
     lm.save(tmp_path / "plain")
     assert LearnedCritic.load(tmp_path / "plain", task).threshold == 0.5
 
@@ -371,6 +409,17 @@ def test_the_editor_adds_and_removes_steps() -> None:
     assert edit(GOLD, "Step #0 is not needed.") == "#0: subtract ( number0, number2 ) | EOS"
     longer = edit(GOLD, "A step is missing at #2.")
     assert longer.startswith(GOLD.removesuffix("| EOS")) and "#2:" in longer
+
+
+def test_an_editor_that_remembers_does_not_repeat_itself_in_an_episode() -> None:
+    problem, gold = "There are number0 cats and number1 dogs.", "#0: add ( number0, number1 ) | EOS"
+    editor = ScriptedEditor(random.Random(0), {problem: gold}, remembers=True)
+    said = editor.act(observations((problem, "", "", 0)))
+    for turn in range(1, 4):
+        said += editor.act(observations((problem, said[-1], "The operator in #0 is incorrect.", turn)))
+    assert sorted(said) == sorted(gold.replace("add", o) for o in ("add", "subtract", "multiply", "divide"))
+    # All tried: nothing is left to propose but the last.
+    assert editor.act(observations((problem, said[-1], "The operator in #0 is incorrect.", 4))) == [said[-1]]
 
 
 def test_the_editor_survives_any_hypothesis_and_feedback() -> None:

@@ -40,9 +40,10 @@ Run = tuple[Path, list[dict[str, Any]], str]
 SMALL = CompareOptions(
     turns=2,
     ablations=True,
+    critic_model="warm-start",
     data=DataOptions(n_train=120, n_dev=8, n_test=12),
     warm_start=WarmStartOptions(steps=3, batch_size=16, share=0.5),
-    critic=CriticOptions(steps=3, batch_size=16, writes="correction"),
+    critic=CriticOptions(steps=3, batch_size=16, writes="solution"),
     refiner=RefinerOptions(steps=6, batch_size=16, turns=2, source="unseen", rehearsal=0.5),
     ppo=PPOOptions(batch_size=8, epochs=2),
 )
@@ -70,15 +71,20 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return folder, rows, console.export_text()
 
 
+ACTING = ("refiner", "scripted", "scripted-remembering", *ABLATIONS.values())
+"""Arms that read feedback."""
+
+
 def test_every_arm_has_its_rows(run: Run) -> None:
     folder, rows, _ = run
     assert {(r["arm"], r["critic"], r["stop"], r["turns"]) for r in rows} == {
         ("supervised", "none", "never", 1),
         ("supervised+", "none", "never", 1),
         ("ppo", "none", "never", 1),
+        ("critic-alone", "none", "never", 1),
         ("refiner", "none", "never", 1),
-        *((arm, "learned", "critic", t) for arm in ("refiner", "scripted", *ABLATIONS.values()) for t in (1, 2)),
-        *((arm, "oracle", "gold", t) for arm in ("refiner", "scripted", *ABLATIONS.values()) for t in (1, 2)),
+        *((arm, "learned", "critic", t) for arm in ACTING for t in (1, 2)),
+        *((arm, "oracle", "gold", t) for arm in ACTING for t in (1, 2)),
         *((arm, "none", "never", 1) for arm in ABLATIONS.values()),
         *(("retries", "none", stop, t) for stop in ("never", "gold") for t in (1, 2)),
     }

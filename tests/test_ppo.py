@@ -114,7 +114,7 @@ def test_rollouts_are_steps_of_the_vector_environment(
 
     model = lm.clone()
     model.max_new_tokens = 6
-    _, records = train_ppo(model, task, train, OPTIONS, token_budget=2_000, seed=0, update=quiet, reward=reward)
+    _, records = train_ppo(model, task, train, OPTIONS, token_budget=4_000, seed=0, update=quiet, reward=reward)
     assert len(steps) == len(records)
     assert seen == [pair for uids, actions in steps for pair in zip(uids, actions, strict=True)]
     assert len({uid for uid, _ in seen}) > 16

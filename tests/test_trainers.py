@@ -16,19 +16,18 @@ from gymnasium.vector import AutoresetMode
 from rich.console import Console
 
 from agents.critic import LearnedCritic
-from agents.prompts import HINT, PREVIOUS, critic_prompts, generator_prompt
+from agents.prompts import HINT, PREVIOUS, critic_prompts
 from agents.seq2seq import Seq2Seq
 from data.negatives import CriticPair, borrowed, critic_pairs
-from data.skills import CHECK
 from refiner_env import NoCritic, OracleCritic, RefinerVectorEnv
 from refiner_env.errors import OptionError, RefinerError
 from refiner_env.tasks import MathWordProblem
 from refiner_env.tasks.program import Program
-from refiner_env.types import Agent, Feedback, Observations, Problem, StopReason
+from refiner_env.types import Agent, Episode, Feedback, Observations, Problem, Scores, StopReason, Turn
 from trainers import calibration, refiner
 from trainers.batches import share_of, shuffled
 from trainers.calibration import calibrated
-from trainers.critic import CriticOptions, attempts, critic_batches, train_critic
+from trainers.critic import CriticOptions, attempts, critic_batches, solution_batches, train_critic
 from trainers.evaluation import critic_figures, turn_figures
 from trainers.learning import BestWeights, Learner, fit
 from trainers.progress import Progress
@@ -255,10 +254,21 @@ def test_a_critic_learns_from_the_generators_own_errors(
     prompts, targets = next(critic_batches(LearnedCritic(lm, task), train[:6], options, random.Random(0), own))
     assert sorted(prompts) == sorted(critic_prompts([p.problem.text for p in pairs], [p.hypothesis for p in pairs]))
     assert sorted(targets) == sorted(p.feedback for p in pairs)
-    correcting = LearnedCritic(lm, task, writes="correction")
-    prompts, targets = next(critic_batches(correcting, train[:6], options, random.Random(0), own))
-    assert sorted(prompts) == sorted(generator_prompt(p.problem.text, p.hypothesis, CHECK) for p in pairs)
-    assert sorted(targets) == sorted(p.problem.gold or "" for p in pairs)
+
+
+def test_a_solving_critic_learns_gold_of_varied_problems(
+    lm: Seq2Seq, task: MathWordProblem, train: list[Problem]
+) -> None:
+    plain = CriticOptions(batch_size=len(train), variation_share=0.0, writes="solution")
+    prompts, targets = next(solution_batches(train, plain, random.Random(0)))
+    assert sorted(zip(prompts, targets, strict=True)) == sorted((p.text, p.gold or "") for p in train)
+    prompts, targets = next(solution_batches(train, replace(plain, variation_share=1.0), random.Random(0)))
+    assert sum(p.text in prompts for p in train) < 0.3 * len(train) and len(set(prompts)) == len(train)
+    model = lm.clone()
+    options = CriticOptions(steps=2, batch_size=8, learning_rate=1e-3, writes="solution")
+    assert train_critic(model, task, train, train[:4], options, seed=0, update=quiet).steps == 2
+    before, after = lm.model.state_dict(), model.model.state_dict()
+    assert any(not torch.equal(before[k], after[k]) for k in before)
 
 
 def test_variations_reach_the_critic_by_their_share(lm: Seq2Seq, task: MathWordProblem, train: list[Problem]) -> None:
@@ -271,6 +281,21 @@ def test_variations_reach_the_critic_by_their_share(lm: Seq2Seq, task: MathWordP
     assert told_as_they_are(0.0) == 200
     assert 80 < told_as_they_are(0.5) < 150
     assert told_as_they_are(1.0) < 60
+
+
+def test_what_stands_was_accepted_or_is_likeliest_or_last(train: list[Problem]) -> None:
+    def standing(*turns: tuple[str, float | None, StopReason | None]) -> str:
+        made = [
+            Turn(z, Feedback(False, "x", accept_probability=p), Scores(False, False, False), 0.0, s)
+            for z, p, s in turns
+        ]
+        return Episode(train[0], tuple(made)).at(len(made)).hypothesis
+
+    assert standing(("a", 0.3, None), ("b", 0.1, None), ("c", 0.2, StopReason.MAX_TURNS)) == "a"
+    assert standing(("a", 0.3, None), ("b", 0.3, StopReason.MAX_TURNS)) == "b"
+    assert standing(("a", 0.9, None), ("b", 0.1, StopReason.SOLVED)) == "b"
+    assert standing(("a", 0.9, None), ("b", 0.1, StopReason.ACCEPTED)) == "b"
+    assert standing(("a", None, None), ("b", None, StopReason.MAX_TURNS)) == "b"
 
 
 class Oracular(LearnedCritic):

@@ -32,9 +32,9 @@ def calibrated(
 
 
 def _right(episodes: Sequence[Episode], threshold: float) -> int:
-    """How many episodes end right when each stops at its first turn of at least this probability."""
+    """How many episodes end right when each stops at its first turn of at least this probability, if any."""
     total = 0
     for episode in episodes:
-        stops = (t for t in episode.turns if (t.feedback.accept_probability or 0.0) >= threshold)
-        total += next(stops, episode.turns[-1]).scores.ir_equivalent
+        accepted = (t for t in episode.turns if (t.feedback.accept_probability or 0.0) >= threshold)
+        total += next(accepted, episode.at(len(episode.turns))).scores.ir_equivalent
     return total

@@ -1,4 +1,8 @@
-"""Training of the learned critic: p(feedback | x, z'), on right, perturbed and really attempted hypotheses."""
+"""Training of the learned critic: p(feedback | x, z') or p(z | x).
+
+Feedback is learned from right, perturbed and really attempted hypotheses, solutions from gold alone. Both see the
+problems in many tellings.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from typing import Any
 
 from agents.critic import WRITES, LearnedCritic
 from agents.generator import Generator
+from agents.prompts import generator_prompt
 from agents.seq2seq import Seq2Seq
 from data.negatives import CriticPair, critic_pair, critic_pairs
 from data.variations import varied
@@ -19,6 +24,7 @@ from trainers.evaluation import critic_figures
 from trainers.learning import Batch, Spent, fit
 from trainers.progress import Update
 from trainers.rollout import play
+from trainers.warm_start import first_accuracy
 
 
 @dataclass(frozen=True)
@@ -38,8 +44,8 @@ class CriticOptions:
     own_samples: int = option(2, "hypotheses that the generator writes for each training problem", low=1)
     writes: str = option(
         "feedback",
-        "what the critic learns to write: feedback (as the paper), or correction: the hypothesis as it should be, "
-        "from which feedback follows by comparing",
+        "what the critic learns to write: feedback (as the paper) on right, perturbed and attempted hypotheses, or its "
+        "own solution, from which feedback follows by comparing",
         choices=WRITES,
     )
     own_top_p: float = option(0.9, "nucleus mass of these hypotheses", low=0.01, high=1.0)
@@ -56,13 +62,22 @@ def train_critic(
     update: Update,
     generator: Seq2Seq | None = None,
 ) -> Spent:
-    """Train `lm` in place as a critic; the weights with most exact feedback on `dev` stay.
+    """Train `lm` in place as a critic; the weights with most exact feedback, or most right solutions, on `dev` stay.
 
     Args:
         generator: whose errors on training problems it learns from, labelled by the oracle, beside perturbations.
     """
     rng = random.Random(seed)
-    critic = LearnedCritic(lm, task, writes=options.writes)
+    if options.writes == "solution":
+        return fit(
+            lm,
+            solution_batches(train, options, rng),
+            learning_rate=options.learning_rate,
+            steps=options.steps,
+            score=lambda: first_accuracy(lm, task, dev),
+            update=update,
+        )
+    critic = LearnedCritic(lm, task)
     judged = critic_pairs(task, dev, random.Random(f"dev {seed}"), no_hint_share=options.no_hint_share)
     own: list[list[CriticPair]] = []
     written = generator.generated_tokens if generator else 0
@@ -105,8 +120,14 @@ def critic_batches(
         others = [problems[i] for i, attempted in zip(places, mine, strict=True) if not attempted]
         told = _vary(others, options.variation_share, rng)
         pairs += critic_pairs(critic.task, told, rng, no_hint_share=options.no_hint_share)
-        prompts = critic.prompts([p.problem for p in pairs], [p.hypothesis for p in pairs])
-        yield prompts, [p.feedback if critic.writes == "feedback" else p.problem.gold or "" for p in pairs]
+        yield critic.prompts([p.problem for p in pairs], [p.hypothesis for p in pairs]), [p.feedback for p in pairs]
+
+
+def solution_batches(problems: Sequence[Problem], options: CriticOptions, rng: random.Random) -> Iterator[Batch]:
+    """Endless batches of problems with gold; every pass tells the problems anew."""
+    for places in shuffled(len(problems), options.batch_size, rng):
+        told = _vary([problems[i] for i in places], options.variation_share, rng)
+        yield [generator_prompt(p.text) for p in told], [p.gold or "" for p in told]
 
 
 def _vary(problems: Sequence[Problem], share: float, rng: random.Random) -> list[Problem]:
