@@ -19,7 +19,7 @@ BASE = "refiner-tiny"
 BASE_FOLDER = Path(__file__).parent / BASE
 
 
-def open_model(spec: str, task: Task[Any], train: Sequence[Problem], *, dropout: float = 0.1) -> Seq2Seq:
+def open_model(spec: str, task: Task[Any], train: Sequence[Problem], *, dropout: float = 0.0) -> Seq2Seq:
     """The model that `spec` names.
 
     Args:

@@ -75,7 +75,7 @@ class Seq2Seq:
                 model.resize_token_embeddings(len(tokenizer))
 
     @classmethod
-    def build(cls, size: str, tokenizer: PreTrainedTokenizerBase, *, dropout: float = 0.1) -> Seq2Seq:
+    def build(cls, size: str, tokenizer: PreTrainedTokenizerBase, *, dropout: float = 0.0) -> Seq2Seq:
         """A T5 from scratch in one of `SIZES`, randomly initialised from torch's global seed."""
         config = T5Config(
             vocab_size=len(tokenizer),

@@ -48,9 +48,9 @@ PRESETS = {
     ),
     "svamp": CompareOptions(
         data=DataOptions(source="svamp"),
-        warm_start=WarmStartOptions(steps=200, batch_size=32),
-        critic=CriticOptions(steps=1000, batch_size=16, variation_share=0.75, writes="solution"),
-        refiner=RefinerOptions(steps=250, batch_size=32, learning_rate=1e-3, turns=2),
+        warm_start=WarmStartOptions(steps=480, batch_size=16),
+        critic=CriticOptions(steps=700, batch_size=16, variation_share=0.75, writes="solution"),
+        refiner=RefinerOptions(steps=440, batch_size=16, learning_rate=1e-3, turns=2),
         ppo=PPOOptions(learning_rate=5e-5),
     ),
 }

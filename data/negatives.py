@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from refiner_env.types import Fault, ParseFailure, Problem, Task
-
-TRIES = 20
+from refiner_env.types import Problem, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +27,6 @@ class CriticPair:
 def critic_pair(task: Task[Any], problem: Problem, hypothesis: str) -> CriticPair:
     """The pair of a given hypothesis, labelled by the oracle."""
     return CriticPair(problem, hypothesis, task.feedback(task.diagnose(problem, hypothesis)).text)
-
-
-def borrowed(task: Task[Any], problems: Sequence[Problem], rng: random.Random) -> Problem:
-    """A problem with a gold of another that it can execute, at worst its own: its text does not tell what is right."""
-    problem = rng.choice(problems)
-    for _ in range(TRIES):
-        gold = rng.choice(problems).gold or ""
-        ir = task.parse(gold)
-        if not isinstance(ir, ParseFailure) and not isinstance(task.execute(ir, problem), Fault):
-            return replace(problem, gold=gold)
-    return problem
 
 
 def critic_pairs(

@@ -47,6 +47,6 @@ def lm(task: MathWordProblem, train: list[Problem]) -> Seq2Seq:
     from agents.models import open_model
 
     torch.manual_seed(0)
-    model = open_model("scratch:tiny", task, train)
+    model = open_model("scratch:tiny", task, train, dropout=0.1)
     model.max_new_tokens = 40
     return model

@@ -44,7 +44,7 @@ SMALL = CompareOptions(
     data=DataOptions(n_train=120, n_dev=8, n_test=12),
     warm_start=WarmStartOptions(steps=3, batch_size=16, share=0.5),
     critic=CriticOptions(steps=3, batch_size=16, writes="solution"),
-    refiner=RefinerOptions(steps=6, batch_size=16, turns=2, source="unseen", rehearsal=0.5),
+    refiner=RefinerOptions(steps=6, batch_size=16, turns=2, source="unseen"),
     ppo=PPOOptions(batch_size=8, epochs=2),
 )
 

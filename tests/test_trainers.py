@@ -18,7 +18,7 @@ from rich.console import Console
 from agents.critic import LearnedCritic
 from agents.prompts import HINT, PREVIOUS, critic_prompts
 from agents.seq2seq import Seq2Seq
-from data.negatives import CriticPair, borrowed, critic_pairs
+from data.negatives import CriticPair, critic_pairs
 from refiner_env import NoCritic, OracleCritic, RefinerVectorEnv
 from refiner_env.errors import OptionError, RefinerError
 from refiner_env.tasks import MathWordProblem
@@ -36,7 +36,6 @@ from trainers.refiner import (
     check_options,
     hypothesis_source,
     refiner_step,
-    rehearsal,
     train_refiner,
     turn_weights,
 )
@@ -389,39 +388,6 @@ def test_nothing_is_sampled_after_the_last_turn(lm: Seq2Seq, task: MathWordProbl
 
     refiner_step(Ledger(lm), loop(task, train, 4), [0, 1, 2], propose, replace(SMALL, turns=4))  # type: ignore[arg-type]
     assert calls == [3, 3, 3]
-
-
-def test_a_borrowed_gold_fits_the_problem_and_is_not_its_own(task: MathWordProblem, train: list[Problem]) -> None:
-    rng = random.Random(0)
-    golds = {p.text: p.gold for p in train}
-    lent = [borrowed(task, train, rng) for _ in range(300)]
-    for problem in lent:
-        program = task.parse(problem.gold or "")
-        assert isinstance(program, Program) and isinstance(task.execute(program, problem), float)
-    assert sum(problem.gold != golds[problem.text] for problem in lent) > 200
-    alone = replace(train[0], gold="what?")
-    assert borrowed(task, [alone], rng) == alone  # nothing fits: it keeps its own
-
-
-def test_rehearsal_has_feedback_towards_borrowed_golds(task: MathWordProblem, train: list[Problem]) -> None:
-    prompts, targets = rehearsal(task, train, 50, random.Random(0))
-    problems = {p.text: p for p in train}
-    assert len(prompts) == len(targets) == 50
-    for prompt, target in zip(prompts, targets, strict=True):
-        text, later = prompt.split(f" {PREVIOUS} ")
-        hypothesis, hint = later.split(f" {HINT} ")
-        faults = task.diagnose(replace(problems[text], gold=target), hypothesis)
-        assert faults and hint == task.describe(faults)
-
-
-def test_rehearsal_comes_on_top_of_every_step(
-    lm: Seq2Seq, task: MathWordProblem, train: list[Problem], dev: list[Problem]
-) -> None:
-    def tokens(share: float) -> int:
-        options = replace(SMALL, steps=2, source="perturbation", rehearsal=share)
-        return train_refiner(lm.clone(), task, train, dev[:2], options, seed=0, update=quiet).tokens
-
-    assert tokens(0.5) > 1.1 * tokens(0.0)
 
 
 def test_turn_weights_repeat_the_last_and_sum_to_one_for_mean() -> None:

@@ -22,9 +22,8 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 
 from agents.generator import Generator
-from agents.prompts import generator_prompt, generator_prompts
+from agents.prompts import generator_prompts
 from agents.seq2seq import Seq2Seq
-from data.negatives import borrowed, critic_pairs
 from refiner_env.critics import resolve_critic
 from refiner_env.envs import RefinerVectorEnv
 from refiner_env.errors import OptionError
@@ -32,7 +31,7 @@ from refiner_env.options import option
 from refiner_env.types import Critic, Observations, Problem, Task
 from trainers.batches import shuffled
 from trainers.evaluation import turn_figures
-from trainers.learning import CHECKS, Batch, BestWeights, Learner, Spent
+from trainers.learning import CHECKS, BestWeights, Learner, Spent
 from trainers.progress import Update
 from trainers.rollout import play, select
 
@@ -55,13 +54,6 @@ class RefinerOptions:
         "where hypotheses come from: policy samples, perturbations of gold, a mixture of both by halves, or "
         "unseen (samples of the warm start on problems that it has not trained on, perturbations elsewhere)",
         choices=SOURCES,
-    )
-    rehearsal: float = option(
-        0.0,
-        "exercises in reading feedback for each problem of a step: mend a perturbation of another problem's gold, "
-        "which the text does not tell",
-        low=0.0,
-        high=8.0,
     )
 
 
@@ -118,11 +110,9 @@ def train_refiner(
     best = BestWeights(lm, score)
     batches = shuffled(len(train), options.batch_size, rng)
     best.check()
-    checked, rehearsed = 0, round(options.rehearsal * options.batch_size)
+    checked = 0
     for step in range(options.steps):
         losses = refiner_step(learner, env, next(batches), propose, options)
-        if rehearsed:
-            learner.backward(*rehearsal(task, train, rehearsed, rng))
         learner.step(step / options.steps)
         done = (step + 1) / options.steps
         if done * CHECKS >= checked + 1:
@@ -160,18 +150,6 @@ def refiner_step(
         if not len(active):
             break
     return losses
-
-
-def rehearsal(task: Task[Any], problems: Sequence[Problem], count: int, rng: random.Random) -> Batch:
-    """Later turns with the oracle's feedback towards borrowed golds.
-
-    Whoever has the training problems by heart mends a hypothesis without reading what is said of it, and loses the
-    skill for new problems. Here the feedback is all there is to go by.
-    """
-    chosen = [borrowed(task, problems, rng) for _ in range(count)]
-    pairs = critic_pairs(task, chosen, rng, no_hint_share=0.0)
-    prompts = [generator_prompt(p.problem.text, p.hypothesis, p.feedback) for p in pairs]
-    return prompts, [p.problem.gold or "" for p in pairs]
 
 
 def turn_weights(options: RefinerOptions) -> list[float]:
