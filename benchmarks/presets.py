@@ -40,10 +40,10 @@ class CompareOptions:
 
 PRESETS = {
     "quick": CompareOptions(
-        data=DataOptions(seed=3, n_train=600, n_dev=300, n_test=400),
-        warm_start=WarmStartOptions(steps=280, batch_size=16),
+        data=DataOptions(seed=4, n_train=500, n_dev=250, n_test=400),
+        warm_start=WarmStartOptions(steps=340, batch_size=16),
         critic=CriticOptions(steps=800, batch_size=16, variation_share=1.0, writes="solution"),
-        refiner=RefinerOptions(steps=280, batch_size=16, learning_rate=1e-3, turns=2),
+        refiner=RefinerOptions(steps=300, batch_size=16, learning_rate=1e-3, turns=2),
         ppo=PPOOptions(learning_rate=5e-5),
     ),
     "svamp": CompareOptions(
