@@ -32,7 +32,7 @@ class ScriptedEditor(Agent):
     Args:
         rng: where its choices come from.
         first: maps a problem's text to its first hypothesis; None starts from the constant guess.
-        remembers: it draws again what it has tried before in the episode, as the generator does.
+        remembers: it draws another where it has tried one before in the episode, as the generator does.
     """
 
     def __init__(self, rng: random.Random, first: dict[str, str] | None = None, *, remembers: bool = False) -> None:

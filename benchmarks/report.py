@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.statistics import Interval, interval
+from benchmarks.statistics import Interval, difference, interval
 from trainers.evaluation import CriticFigures
 
 CRITIC_QUALITY = "critic-quality.json"
@@ -29,6 +29,19 @@ MATCH = 0.02
 """Training tokens of arms may differ by this fraction; the excess is one batch."""
 COSTS = "Mtok, s: the generator's training in millions of tokens and in seconds, the warm start included."
 HEADINGS = ("arm", "critic", "T", "equivalent % [95%]", "answer", "fixed/broken", "Mtok", "s")
+
+
+PLUS: Key = ("supervised+", "none", "never")
+ORACLE: Key = ("refiner", "oracle", "gold")
+COMPARED: tuple[tuple[Key, Key], ...] = (
+    (("ppo", "none", "never"), ("supervised", "none", "never")),
+    (("refiner", "none", "never"), PLUS),
+    (("refiner", "learned", "critic"), PLUS),
+    (ORACLE, PLUS),
+    (ORACLE, ("scripted", "oracle", "gold")),
+    (ORACLE, ("scripted-remembering", "oracle", "gold")),
+)
+"""Arms whose difference is reported, each after its last turn."""
 
 
 def by_arm(rows: Sequence[Record]) -> dict[Key, dict[int, list[Record]]]:
@@ -91,12 +104,13 @@ def findings(folder: Path, rows: Sequence[Record]) -> list[str]:
                 f"({100 * (last_share - first_share):+.1f} points; fixed {_mean(turns[last], 'fixed'):.0f}, "
                 f"broken {_mean(turns[last], 'broken'):.0f} of {turns[last][0]['n']})."
             )
+    lines += [line for a, b in COMPARED if (line := _compared(arms, a, b))]
     if ppo := stages["ppo"]:
         lines.append(
             f"PPO's mean reward ({ppo[0]['reward']}) in rollouts: first quarter {_mean(ppo, 'first_reward'):.3f}, "
             f"last quarter {_mean(ppo, 'last_reward'):.3f}."
         )
-    for name, label in (("supervised_plus", "supervised+"), ("ppo", "PPO (policy alone)")):
+    for name, label in (("supervised_plus", "supervised+"), ("ppo", "PPO")):
         if records := stages[name]:
             ratio = sum(r["tokens"] / r["budget"] for r in records) / len(records)
             apart = "" if abs(ratio - 1) <= MATCH else f", more than {MATCH:.0%} apart: too short a training to match"
@@ -144,7 +158,7 @@ def plot(path: Path, rows: Sequence[Record], title: str) -> None:
         errors = [[100 * (s.mean - s.low) for s in shares], [100 * (s.high - s.mean) for s in shares]]
         label = f"{arm}, {critic_label(arm, critic, stop)}"
         places = [t + 0.025 * (i - len(arms) / 2) for t in turns]  # side by side, so that intervals can be told apart
-        style = "--" if arm in ("scripted", "retries") else "-"
+        style = "--" if arm.startswith(("scripted", "retries")) else "-"
         axes.errorbar(places, [100 * s.mean for s in shares], yerr=errors, label=label, marker="o", ls=style, capsize=2)
     axes.set(xlabel="turns (* stops by gold)", ylabel="programs equivalent to gold, %", title=title.replace(";", "\n"))
     axes.set_xticks(sorted({r["turns"] for r in rows}))
@@ -194,6 +208,26 @@ def _stage_records(folder: Path) -> dict[str, list[dict[str, Any]]]:
 
 def _equivalent(seeds: Sequence[Record]) -> Interval:
     return interval([row["ir_equivalent"] for row in seeds], seeds[0]["n"])
+
+
+def _compared(arms: Mapping[Key, Mapping[int, Sequence[Record]]], a: Key, b: Key) -> str | None:
+    """The difference of two arms after their last turns; None where one is missing."""
+    if a not in arms or b not in arms:
+        return None
+    labels, shares = [], []
+    for key in (a, b):
+        last = max(arms[key])
+        labels.append(f"{key[0]} ({critic_label(*key)}, T={last})")
+        shares.append({r["seed"]: float(r["ir_equivalent"]) for r in arms[key][last]})
+    seeds = sorted(shares[0].keys() & shares[1].keys())
+    first, second = ([share[seed] for seed in seeds] for share in shares)
+    if len(seeds) == 1:
+        return f"{labels[0]} minus {labels[1]}: {100 * (first[0] - second[0]):+.1f} points, one seed."
+    d = difference(first, second)
+    return (
+        f"{labels[0]} minus {labels[1]}: {100 * d.mean:+.1f} points [{100 * d.low:+.1f}, {100 * d.high:+.1f}], "
+        f"paired over {len(seeds)} seeds."
+    )
 
 
 def _mean(records: Sequence[dict[str, Any]], key: str) -> float:

@@ -30,6 +30,21 @@ def interval(fractions: Sequence[float], n: int) -> Interval:
     if len(fractions) == 1:
         low, high = stats.binomtest(round(mean * n), n).proportion_ci(CONFIDENCE, method="wilson")
         return Interval(mean, float(low), float(high))
-    deviation = math.sqrt(sum((f - mean) ** 2 for f in fractions) / (len(fractions) - 1))
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(fractions) - 1)) * deviation / math.sqrt(len(fractions))
+    half = _half(fractions)
     return Interval(mean, max(0.0, mean - half), min(1.0, mean + half))
+
+
+def difference(a: Sequence[float], b: Sequence[float]) -> Interval:
+    """The mean of a - b over two or more seeds, paired by seed: Student's t."""
+    apart = [x - y for x, y in zip(a, b, strict=True)]
+    mean, half = sum(apart) / len(apart), _half(apart)
+    return Interval(mean, mean - half, mean + half)
+
+
+def _half(values: Sequence[float]) -> float:
+    """Half of Student's interval of the mean."""
+    from scipy import stats
+
+    mean, n = sum(values) / len(values), len(values)
+    deviation = math.sqrt(sum((v - mean) ** 2 for v in values) / (n - 1))
+    return float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * deviation / math.sqrt(n)

@@ -23,7 +23,7 @@ from benchmarks.compare import compare, main, read_rows
 from benchmarks.evaluate import main as evaluate
 from benchmarks.presets import PRESETS, CompareOptions
 from benchmarks.report import findings, table_rows
-from benchmarks.statistics import interval
+from benchmarks.statistics import difference, interval
 from benchmarks.train import main as train
 from data import DataOptions
 from refiner_env.errors import OptionError, RefinerError, UnknownNameError
@@ -259,7 +259,20 @@ def test_the_table_and_findings_average_over_seeds(run: Run) -> None:
     zeros = [{**r, "ir_equivalent": 0.0, "fixed": 0} for r in rows]
     line = next(x for x in table_rows(zeros + other) if x[:3] == ("refiner", "oracle*", "2"))
     assert line[3].startswith("50.0 [0.0, 100.0]") and line[5] == "5/0"
-    assert any("T=1 to T=2: 50.0% to 50.0% (+0.0 points" in note for note in findings(folder, zeros + other))
+    notes = findings(folder, zeros + other)
+    assert any("T=1 to T=2: 50.0% to 50.0% (+0.0 points" in note for note in notes)
+    same = "refiner (oracle*, T=2) minus supervised+ (none, T=1): +0.0 points [+0.0, +0.0], paired over 2 seeds."
+    assert same in notes
+    better = [{**r, "ir_equivalent": 1.0 if r["critic"] == "oracle" else 0.25} for r in rows]
+    alone = "refiner (oracle*, T=2) minus supervised+ (none, T=1): +75.0 points, one seed."
+    assert alone in findings(folder, better)
+
+
+def test_a_difference_is_paired_by_seed() -> None:
+    d = difference([0.5, 0.6, 0.7], [0.4, 0.5, 0.6])
+    assert (d.mean, d.low, d.high) == pytest.approx((0.1, 0.1, 0.1))
+    d = difference([0.3, 0.5], [0.2, 0.2])  # t(0.975, 1) = 12.706; standard error 0.1
+    assert (d.mean, d.high - d.mean) == pytest.approx((0.2, 1.2706), abs=1e-4)
 
 
 def test_training_is_seeded_per_stage(tmp_path: Path, run: Run) -> None:
