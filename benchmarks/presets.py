@@ -48,9 +48,9 @@ PRESETS = {
     ),
     "svamp": CompareOptions(
         data=DataOptions(source="svamp"),
-        warm_start=WarmStartOptions(steps=480, batch_size=16),
+        warm_start=WarmStartOptions(steps=240, batch_size=16),
         critic=CriticOptions(steps=700, batch_size=16, variation_share=0.75, writes="solution"),
-        refiner=RefinerOptions(steps=440, batch_size=16, learning_rate=1e-3, turns=2),
+        refiner=RefinerOptions(steps=360, batch_size=16, learning_rate=1e-3, turns=2),
         ppo=PPOOptions(learning_rate=5e-5),
     ),
 }
