@@ -146,12 +146,14 @@ def write_report(folder: Path, rows: Sequence[Record], console: Console) -> None
 
 def plot(path: Path, rows: Sequence[Record], title: str) -> None:
     """Accuracy per turn, one line per arm with a critic and one point per arm without."""
+    from matplotlib import colormaps
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
+    axes.set_prop_cycle(color=colormaps["tab20"].colors)  # type: ignore[attr-defined]  # a listed colormap
     arms = by_arm(rows)
     for i, ((arm, critic, stop), turns) in enumerate(arms.items()):
         shares = [_equivalent(seeds) for seeds in turns.values()]
@@ -160,7 +162,8 @@ def plot(path: Path, rows: Sequence[Record], title: str) -> None:
         places = [t + 0.025 * (i - len(arms) / 2) for t in turns]  # side by side, so that intervals can be told apart
         style = "--" if arm.startswith(("scripted", "retries")) else "-"
         axes.errorbar(places, [100 * s.mean for s in shares], yerr=errors, label=label, marker="o", ls=style, capsize=2)
-    axes.set(xlabel="turns (* stops by gold)", ylabel="programs equivalent to gold, %", title=title.replace(";", "\n"))
+    axes.set(xlabel="turns (* stops by gold)", ylabel="programs equivalent to gold, %")
+    axes.set_title(title.replace("; ", "\n"), fontsize=9)
     axes.set_xticks(sorted({r["turns"] for r in rows}))
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
