@@ -50,18 +50,12 @@ class LearnedCritic(Critic):
         """The same model with another threshold."""
         return type(self)(self.lm, self.task, threshold, self.writes)
 
-    def prompts(self, problems: Sequence[Problem], hypotheses: Sequence[str]) -> list[str]:
-        """The model input for each (problem, hypothesis)."""
-        if self.writes == "feedback":
-            return critic_prompts([p.text for p in problems], hypotheses)
-        return [generator_prompt(p.text) for p in problems]
-
     def critique(self, problems: Sequence[Problem], hypotheses: Sequence[str]) -> list[Feedback]:
         return (self._feedback if self.writes == "feedback" else self._compare)(problems, hypotheses)
 
     def _feedback(self, problems: Sequence[Problem], hypotheses: Sequence[str]) -> list[Feedback]:
         accepting = self.task.feedback(())
-        prompts = self.prompts(problems, hypotheses)
+        prompts = critic_prompts([p.text for p in problems], hypotheses)
         probabilities = self.lm.probabilities(prompts, [accepting.text] * len(prompts))
         rejected = [i for i, p in enumerate(probabilities) if p < self.threshold]
         texts = self.lm.generate([prompts[i] for i in rejected], not_first=accepting.text)
@@ -71,7 +65,7 @@ class LearnedCritic(Critic):
         return [replace(f, accept_probability=p) for f, p in zip(feedback, probabilities, strict=True)]
 
     def _compare(self, problems: Sequence[Problem], hypotheses: Sequence[str]) -> list[Feedback]:
-        prompts = self.prompts(problems, hypotheses)
+        prompts = [generator_prompt(p.text) for p in problems]
         solutions = self.lm.generate(prompts)
         probabilities = self.lm.probabilities(prompts, hypotheses)
         feedback = []

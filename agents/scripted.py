@@ -21,7 +21,6 @@ from refiner_env.types import Agent, Fault, Observations, ParseFailure
 CONSTANT_GUESS = "#0: subtract ( number0, number1 ) | EOS"
 """The first hypothesis where none is given, and the restart after one that cannot be read."""
 
-
 TRIES = 20
 """How often it draws before it proposes something again."""
 

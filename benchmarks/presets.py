@@ -14,7 +14,7 @@ from trainers.refiner import RefinerOptions
 from trainers.warm_start import WarmStartOptions
 
 WARM_START = "warm-start"
-"""The critic model that goes on from the warm-started generator; its errors are then more like the generator's."""
+"""The critic model that goes on from the warm-started generator."""
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ class GeneratorCommand:
 
 @dataclass(frozen=True)
 class CriticCommand:
-    """A critic that writes feedback on hypotheses, trained on right, perturbed and a generator's own ones."""
+    """A critic of hypotheses, trained on right, perturbed and a generator's own ones, or on solutions."""
 
     task: str = _TASK
     model: str = option(BASE, _MODEL)

@@ -250,7 +250,7 @@ def test_a_critic_learns_from_the_generators_own_errors(
     assert all(p.feedback == OracleCritic(task).critique([p.problem], [p.hypothesis])[0].text for p in pairs)
     options = CriticOptions(batch_size=6, own_share=1.0)
     own = [[p] for p in pairs]
-    prompts, targets = next(critic_batches(LearnedCritic(lm, task), train[:6], options, random.Random(0), own))
+    prompts, targets = next(critic_batches(task, train[:6], options, random.Random(0), own))
     assert sorted(prompts) == sorted(critic_prompts([p.problem.text for p in pairs], [p.hypothesis for p in pairs]))
     assert sorted(targets) == sorted(p.feedback for p in pairs)
 
@@ -270,10 +270,10 @@ def test_a_solving_critic_learns_gold_of_varied_problems(
     assert any(not torch.equal(before[k], after[k]) for k in before)
 
 
-def test_variations_reach_the_critic_by_their_share(lm: Seq2Seq, task: MathWordProblem, train: list[Problem]) -> None:
+def test_variations_reach_the_critic_by_their_share(task: MathWordProblem, train: list[Problem]) -> None:
     def told_as_they_are(share: float) -> int:
         options = CriticOptions(batch_size=200, variation_share=share)
-        prompts, _ = next(critic_batches(LearnedCritic(lm, task), train, options, random.Random(0)))
+        prompts, _ = next(critic_batches(task, train, options, random.Random(0)))
         texts = {p.text for p in train}
         return sum(prompt.split(f" {PREVIOUS}")[0] in texts for prompt in prompts)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from agents.critic import WRITES, LearnedCritic
 from agents.generator import Generator
-from agents.prompts import generator_prompt
+from agents.prompts import critic_prompts, generator_prompt
 from agents.seq2seq import Seq2Seq
 from data.negatives import CriticPair, critic_pair, critic_pairs
 from data.variations import varied
@@ -90,7 +90,7 @@ def train_critic(
         own = [list(pairs) for pairs in zip(*rounds, strict=True)]
     spent = fit(
         lm,
-        critic_batches(critic, train, options, rng, own),
+        critic_batches(task, train, options, rng, own),
         learning_rate=options.learning_rate,
         steps=options.steps,
         score=lambda: critic_figures(task, critic, judged).exact,
@@ -107,7 +107,7 @@ def attempts(generator: Seq2Seq, task: Task[Any], problems: Sequence[Problem], t
 
 
 def critic_batches(
-    critic: LearnedCritic,
+    task: Task[Any],
     problems: Sequence[Problem],
     options: CriticOptions,
     rng: random.Random,
@@ -119,8 +119,9 @@ def critic_batches(
         pairs = [rng.choice(own[i]) for i, attempted in zip(places, mine, strict=True) if attempted]
         others = [problems[i] for i, attempted in zip(places, mine, strict=True) if not attempted]
         told = _vary(others, options.variation_share, rng)
-        pairs += critic_pairs(critic.task, told, rng, no_hint_share=options.no_hint_share)
-        yield critic.prompts([p.problem for p in pairs], [p.hypothesis for p in pairs]), [p.feedback for p in pairs]
+        pairs += critic_pairs(task, told, rng, no_hint_share=options.no_hint_share)
+        prompts = critic_prompts([p.problem.text for p in pairs], [p.hypothesis for p in pairs])
+        yield prompts, [p.feedback for p in pairs]
 
 
 def solution_batches(problems: Sequence[Problem], options: CriticOptions, rng: random.Random) -> Iterator[Batch]:
