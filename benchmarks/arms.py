@@ -207,7 +207,7 @@ def evaluations(
         """Starts from REFINER's own first hypotheses, so that only the editing differs."""
         first = play(Generator(refiner), task, test, critic="none", turns=1, stop="never")
         hypotheses = {e.problem.text: e.turns[0].hypothesis for e in first}
-        return ScriptedEditor(random.Random(f"scripted {seed}"), hypotheses, remembers=remembers)
+        return ScriptedEditor(task, random.Random(f"scripted {seed}"), hypotheses, remembers=remembers)
 
     single = {
         "supervised": ("warm_start",),
@@ -262,7 +262,7 @@ def majority(task: Task[Any], episode: Episode) -> Episode:
     groups: list[list[Turn]] = []
     standing = []
     for turn in episode.turns:
-        mine = next((g for g in groups if task.same(g[0].hypothesis, turn.hypothesis)), None)
+        mine = next((g for g in groups if task.same(episode.problem, g[0].hypothesis, turn.hypothesis)), None)
         if mine is None:
             groups.append(mine := [])
         mine.append(turn)
@@ -279,7 +279,7 @@ def rows_of(
     figures: list[TurnFigures] = [turn_figures(task, episodes, t) for t in range(1, evaluation.turns + 1)]
     rows = [
         Row(
-            task=options.task,
+            task=task.name,
             arm=evaluation.arm,
             critic=evaluation.critic,
             stop=evaluation.stop,

@@ -86,7 +86,7 @@ def compare(
     for spec in (options.generator_model, options.critic_model):
         check_spec(spec)
     check_options(options.refiner, options.warm_start.share, "--refiner", "--warm-start.share")
-    splits = load_splits(options.data)
+    splits = load_splits(task, options.data)
     require_problems(splits)
     header = {
         "preset": preset_name,

@@ -65,7 +65,7 @@ def evaluate(options: EvaluateOptions, out: Path | None, console: Console) -> No
     """Print, and write if asked, the figures after each turn."""
     task = TASKS.resolve(options.task)()
     critic = resolve_critic(options.critic, task)
-    splits = load_splits(options.data)
+    splits = load_splits(task, options.data)
     problems = splits.parts[options.split]
     agent = Generator(Seq2Seq.load(options.generator))
     episodes = play(agent, task, problems, critic=critic, turns=options.turns, stop=options.stop)

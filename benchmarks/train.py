@@ -133,7 +133,7 @@ def train(what: str, options: Any, folder: Path, console: Console, *, overwrite:
         check_options(options.train, options.warm_start_share, "--train", "--warm-start-share")
     if what == "ppo":
         resolve_reward(options.train.reward)
-    splits = load_splits(options.data)
+    splits = load_splits(task, options.data)
     require_problems(splits)
     seed_everything(options.seed, what)
     lm = open_model(options.model, task, splits.train)

@@ -1,6 +1,6 @@
 """Corpora as problems in three splits that share no text, with an audit of how they were read.
 
-    splits = load_splits(DataOptions(source="svamp"))  # from $REFINER_DATA/svamp
+    splits = load_splits(MathWordProblem(), DataOptions(source="svamp"))  # from $REFINER_DATA/svamp
     splits.train[0].text, splits.audit.repairs, content_hash(splits)
 
 Neither torch nor `datasets` is imported before something is saved or loaded.

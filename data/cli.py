@@ -13,6 +13,7 @@ from data.corpus import Splits, content_hash
 from data.sources import DataOptions, load_splits
 from data.storage import save_splits
 from refiner_env.options import add_options, read_options
+from refiner_env.tasks import TASKS
 from refiner_env.tasks import program as ir
 from refiner_env.types import Problem
 
@@ -31,12 +32,14 @@ def main(argv: list[str]) -> int:
         usage="%(prog)s [--source NAME] [--out FOLDER] [OPTIONS]",
         description="Read a source, print what is in it and what was repaired, and save its splits.",
     )
+    parser.add_argument("--task", default="MathWordProblem", help="the task (default: %(default)s)")
     add_options(parser, DataOptions())
     output = parser.add_argument_group("output")
     output.add_argument("--out", metavar="FOLDER", help="save the splits there (default: only print)")
     output.add_argument("--overwrite", action="store_true", help="replace splits saved there before (default: refuse)")
     args = parser.parse_args(argv)
-    splits = load_splits(read_options(DataOptions(), vars(args)))
+    task = TASKS.resolve(args.task)()
+    splits = load_splits(task, read_options(DataOptions(), vars(args)))
     console = Console(highlight=False, markup=False)
     _print_report(splits, console)
     if args.out:

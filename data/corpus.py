@@ -125,10 +125,10 @@ def check_disjoint(splits: Splits) -> None:
 
 
 def content_hash(splits: Splits) -> str:
-    """16 hexadecimal digits that change with any text, number, gold or answer of any split, and with their order."""
+    """16 hexadecimal digits that change with anything but the uids of any split, and with the problems' order."""
     digest = hashlib.sha256()
     for split, problems in splits.parts.items():
         for problem in problems:
-            numbers = [float(n) for n in problem.metadata.get("numbers", ())]
-            digest.update(json.dumps([split, problem.text, numbers, problem.gold, problem.answer]).encode() + b"\n")
+            more = [dict(problem.metadata), dict(problem.gold_metadata)]
+            digest.update(json.dumps([split, problem.text, problem.gold, problem.answer, more]).encode() + b"\n")
     return digest.hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Where splits come from: the procedural stories, SVAMP, a saved folder, or a source of your own."""
+"""Where splits come from: procedural problems, corpora, a saved folder, or a source of your own."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from data.corpus import Audit, Splits, carve_dev, check_disjoint, text_key
 from data.storage import load_saved
@@ -15,26 +15,25 @@ from data.svamp import read_svamp_csv, svamp_folder
 from refiner_env.errors import OptionError, UnknownNameError
 from refiner_env.options import option, validate
 from refiner_env.registry import Registry
-from refiner_env.tasks.stories import LEVELS, story
-from refiner_env.types import Problem
+from refiner_env.types import Problem, Task
 
-STORY_SIZES = {"train": 2_000, "dev": 300, "test": 1_000}
+SIZES = {"train": 2_000, "dev": 300, "test": 1_000}
 """Sizes of the procedural splits where none are asked for."""
 PATIENCE = 2_000
-"""Draws in a row without a new text after which the stories count as used up."""
+"""Draws in a row without a new text after which the procedural problems count as used up."""
 
 
 @dataclass(frozen=True)
 class DataOptions:
     """Which problems, how many, and what to do with rows that are not in order."""
 
-    source: str = option("stories", "stories, svamp, a folder saved by `refiner data --out`, or module:function")
-    n_train: int = option(0, f"training problems; 0: all (stories: {STORY_SIZES['train']})", low=0)
-    n_dev: int = option(0, f"development problems; 0: all (stories: {STORY_SIZES['dev']})", low=0)
-    n_test: int = option(0, f"test problems; 0: all (stories: {STORY_SIZES['test']}); fewer is for smoke tests", low=0)
+    source: str = option("procedural", "procedural, svamp, a folder saved by `refiner data --out`, or module:function")
+    n_train: int = option(0, f"training problems; 0: all (procedural: {SIZES['train']})", low=0)
+    n_dev: int = option(0, f"development problems; 0: all (procedural: {SIZES['dev']})", low=0)
+    n_test: int = option(0, f"test problems; 0: all (procedural: {SIZES['test']}); fewer is a smoke test", low=0)
     dev_share: float = option(0.1, "svamp: fraction of the training problems that becomes dev", low=0, high=0.9)
-    seed: int = option(0, "seed of the stories, of the choice of dev and of limited sizes", low=0)
-    level: str = option("medium", "stories: how hard", choices=tuple(LEVELS))
+    seed: int = option(0, "seed of the procedural problems, of the choice of dev and of limited sizes", low=0)
+    level: str = option("", "procedural: how hard; every task has its own levels and a default")
     on_malformed: Literal["skip", "raise"] = option(
         "skip", "rows that cannot be read: leave out and count, or stop", choices=("skip", "raise")
     )
@@ -43,13 +42,13 @@ class DataOptions:
     )
 
 
-Source = Callable[[DataOptions, Path | None], Splits]
-"""(options, corpora folder or None for $REFINER_DATA) -> splits of the sizes asked for."""
+Source = Callable[[Task[Any], DataOptions, Path | None], Splits]
+"""(task, options, corpora folder or None for $REFINER_DATA) -> splits of the sizes asked for."""
 SOURCES: Registry[Source] = Registry("data source")
 
 
-def load_splits(options: DataOptions, root: Path | None = None) -> Splits:
-    """The splits that the options name: a pure function of them and of the files read.
+def load_splits(task: Task[Any], options: DataOptions, root: Path | None = None) -> Splits:
+    """The splits that the options name for a task: a pure function of them and of the files read.
 
     Args:
         root: the folder that holds `svamp/`; None for $REFINER_DATA.
@@ -61,7 +60,7 @@ def load_splits(options: DataOptions, root: Path | None = None) -> Splits:
     """
     validate(options)
     if options.source in SOURCES.names() or ":" in options.source:
-        splits = SOURCES.resolve(options.source)(options, root)
+        splits = SOURCES.resolve(options.source)(task, options, root)
     elif Path(options.source).is_dir():
         splits = limited(load_saved(options.source), options)
     else:
@@ -88,7 +87,7 @@ def limited(splits: Splits, options: DataOptions) -> Splits:
     return replace(splits, train=train, dev=dev, test=test)
 
 
-def _svamp(options: DataOptions, root: Path | None) -> Splits:
+def _svamp(task: Task[Any], options: DataOptions, root: Path | None) -> Splits:
     folder = svamp_folder(root)
     train_file, test_file = (
         read_svamp_csv(folder / name, on_malformed=options.on_malformed, on_disagreement=options.on_disagreement)
@@ -99,20 +98,25 @@ def _svamp(options: DataOptions, root: Path | None) -> Splits:
     return limited(splits, options)
 
 
-def _stories(options: DataOptions, root: Path | None) -> Splits:
+def _procedural(task: Task[Any], options: DataOptions, root: Path | None) -> Splits:
     """Distinct texts in exact sizes. Test comes first and train last, so that test and dev do not
     change with the number of training problems: it is train that loses what stands in the others."""
+    level = options.level or task.default_level
+    if level not in task.levels:
+        raise UnknownNameError(f"level of {task.name}", level, task.levels)
     taken: set[str] = set()
     audit = Audit()
     parts: dict[str, tuple[Problem, ...]] = {}
     for split in ("test", "dev", "train"):
-        size = getattr(options, f"n_{split}") or STORY_SIZES[split]
-        parts[split], report = _distinct(split, size, options.seed, options.level, taken)
+        size = getattr(options, f"n_{split}") or SIZES[split]
+        parts[split], report = _distinct(task, level, split, size, options.seed, taken)
         audit += report
-    return Splits("stories", parts["train"], parts["dev"], parts["test"], audit)
+    return Splits("procedural", parts["train"], parts["dev"], parts["test"], audit)
 
 
-def _distinct(split: str, size: int, seed: int, level: str, taken: set[str]) -> tuple[tuple[Problem, ...], Audit]:
+def _distinct(
+    task: Task[Any], level: str, split: str, size: int, seed: int, taken: set[str]
+) -> tuple[tuple[Problem, ...], Audit]:
     """The first `size` problems of a split's stream whose text is not in `taken`, which grows."""
     # A hash, as neighbouring seeds would make the test split of one seed the training split of another.
     stream = int.from_bytes(hashlib.sha256(f"stories/{split}/{seed}".encode()).digest()[:6])
@@ -120,10 +124,8 @@ def _distinct(split: str, size: int, seed: int, level: str, taken: set[str]) -> 
     index = last = 0
     while len(problems) < size:
         if index - last > PATIENCE:
-            raise OptionError(
-                f"--n-{split} is {size}: the stories of seed {seed} have only {len(problems)} more texts that differ."
-            )
-        problem = story(stream, index, level)
+            raise OptionError(f"--n-{split} is {size}: seed {seed} has only {len(problems)} more texts that differ.")
+        problem = task.generate(stream, index, level)
         index += 1
         if (key := text_key(problem)) not in taken:
             taken.add(key)
@@ -132,5 +134,5 @@ def _distinct(split: str, size: int, seed: int, level: str, taken: set[str]) -> 
     return tuple(problems), Audit(rows=index, kept=size, skipped=index - size)
 
 
-SOURCES.register("stories", _stories)
+SOURCES.register("procedural", _procedural)
 SOURCES.register("svamp", _svamp)

@@ -39,7 +39,13 @@ def save_splits(splits: Splits, folder: str | os.PathLike[str], *, overwrite: bo
     text, number = datasets.Value("string"), datasets.Value("float64")
     answer = text if any(isinstance(p.answer, str) for p in problems) else number
     features = datasets.Features(
-        uid=text, text=text, gold=text, answer=answer, numbers=datasets.Sequence(number), metadata=text
+        uid=text,
+        text=text,
+        gold=text,
+        answer=answer,
+        numbers=datasets.Sequence(number),
+        metadata=text,
+        gold_metadata=text,
     )
     tables = datasets.DatasetDict()
     for name, part in splits.parts.items():
@@ -124,7 +130,7 @@ def _row(problem: Problem) -> dict[str, Any]:
     metadata = dict(problem.metadata)
     numbers = metadata.pop("numbers", None)
     try:
-        text = json.dumps(metadata)
+        text, hidden = json.dumps(metadata), json.dumps(dict(problem.gold_metadata))
     except TypeError as error:
         raise DataError(f"The metadata of {problem.uid!r} cannot be saved: {error}.") from None
     return {
@@ -134,14 +140,19 @@ def _row(problem: Problem) -> dict[str, Any]:
         "answer": problem.answer,
         "numbers": numbers,
         "metadata": text,
+        "gold_metadata": hidden,
     }
 
 
 def _problem(row: dict[str, Any]) -> Problem:
-    metadata = {key: _frozen(value) for key, value in json.loads(row["metadata"]).items()}
+    metadata, hidden = (_read_json(row[column]) for column in ("metadata", "gold_metadata"))
     if row["numbers"] is not None:
         metadata = {"numbers": tuple(row["numbers"]), **metadata}
-    return Problem(row["uid"], row["text"], row["gold"], row["answer"], metadata)
+    return Problem(row["uid"], row["text"], row["gold"], row["answer"], metadata, hidden)
+
+
+def _read_json(text: str) -> dict[str, Any]:
+    return {key: _frozen(value) for key, value in json.loads(text).items()}
 
 
 def _frozen(value: Any) -> Any:

@@ -31,10 +31,12 @@ BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 class ProceduralProblems(Sequence[Problem]):
-    """The first `size` problems of a task's generator, made when they are asked for."""
+    """The first `size` problems of a task's generator at one of its levels, made when they are asked for."""
 
-    def __init__(self, task: Task[Any], seed: int = DEFAULT_SEED, size: int = DEFAULT_SIZE) -> None:
-        self.task, self.seed, self.size = task, seed, size
+    def __init__(
+        self, task: Task[Any], seed: int = DEFAULT_SEED, size: int = DEFAULT_SIZE, level: str | None = None
+    ) -> None:
+        self.task, self.seed, self.size, self.level = task, seed, size, level
 
     def __len__(self) -> int:
         return self.size
@@ -48,7 +50,7 @@ class ProceduralProblems(Sequence[Problem]):
             return [self[i] for i in range(*index.indices(self.size))]
         if not -self.size <= index < self.size:
             raise IndexError(f"index {index} of {self.size} problems")
-        return self.task.generate(self.seed, index % self.size)
+        return self.task.generate(self.seed, index % self.size, self.level)
 
 
 class Referee:

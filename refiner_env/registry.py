@@ -23,9 +23,10 @@ class Registry(Generic[T]):
     def __init__(self, kind: str, also: str = "") -> None:
         self.kind, self.also = kind, also
         self._entries: dict[str, T] = {}
+        self._short: dict[str, str] = {}
 
-    def register(self, name: str, entry: T) -> T:
-        """Add an entry.
+    def register(self, name: str, entry: T, *, short: str = "") -> T:
+        """Add an entry, with a short name too where one is given.
 
         Raises:
             DuplicateNameError: the name is taken.
@@ -33,6 +34,8 @@ class Registry(Generic[T]):
         if name in self._entries:
             raise DuplicateNameError(f"The {self.kind} name {name!r} is taken by {self._entries[name]!r}.")
         self._entries[name] = entry
+        if short:
+            self._short[short] = name
         return entry
 
     def names(self) -> list[str]:
@@ -45,13 +48,13 @@ class Registry(Generic[T]):
         Raises:
             UnknownNameError: nothing of that name; the message offers the closest.
         """
-        if name in self._entries:
-            return self._entries[name]
+        if self._short.get(name, name) in self._entries:
+            return self._entries[self._short.get(name, name)]
         if ":" in name:
             loaded: T = load_object(name)
             return loaded
         advice = f"Your own {self.kind}: package.module:object or path/file.py:object{self.also}."
-        raise UnknownNameError(self.kind, name, self._entries, advice)
+        raise UnknownNameError(self.kind, name, [*self._entries, *self._short], advice)
 
 
 def load_object(path: str) -> Any:

@@ -34,10 +34,12 @@ class Problem:
     """y: what follows from z, or None where it is hidden."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """What belongs to the problem but not to its text (the numbers behind `numberN`). Never gold."""
+    gold_metadata: Mapping[str, Any] = field(default_factory=dict)
+    """What belongs to gold (its paraphrases, hypotheses known to be wrong, the generator's schema). Hidden with it."""
 
     def without_gold(self) -> Problem:
         """The same problem as a policy or a learned critic may see it."""
-        return replace(self, gold=None, answer=None)
+        return replace(self, gold=None, answer=None, gold_metadata={})
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +89,14 @@ class Scores:
     """How a hypothesis compares with gold. A hypothesis that does not parse is wrong on all counts."""
 
     ir_exact: bool
-    """The same program, spelling and spacing aside."""
+    """The same as gold, spelling and spacing aside."""
     ir_equivalent: bool
-    """The same up to commutativity and the order of independent steps. The main metric."""
+    """The same up to what makes no difference, such as commutativity or the order of independent steps. The main
+    metric. What makes no difference is the task's to say."""
     answer: bool
-    """Executes to the gold answer, by whatever way."""
+    """The gold answer follows from it, by whatever way."""
+    similarity: float
+    """Nearness to gold in [0, 1], where the task measures any; else 1 for equivalent and 0 for others."""
 
 
 class StopReason(StrEnum):
@@ -161,6 +166,11 @@ class Task(ABC, Generic[IR]):
     """As in the environment id `Refiner/<name>-v0`."""
     fault_kinds: ClassVar[tuple[str, ...]]
     """Every `Fault.kind` that `diagnose` and `read_feedback` may give."""
+    levels: ClassVar[tuple[str, ...]]
+    """How hard `generate` may make problems."""
+    default_level: ClassVar[str]
+    guess: ClassVar[str]
+    """A hypothesis that asks for no look at the problem: where the scripted editor starts."""
 
     @abstractmethod
     def parse(self, text: str) -> IR | ParseFailure:
@@ -179,8 +189,8 @@ class Task(ABC, Generic[IR]):
         """Compare a hypothesis with gold."""
 
     @abstractmethod
-    def same(self, a: str, b: str) -> bool:
-        """Whether two hypotheses are equivalent; those that do not parse are the same if their texts are."""
+    def same(self, problem: Problem, a: str, b: str) -> bool:
+        """Whether two hypotheses are equivalent; those that do not parse are the same if their texts are. No gold."""
 
     @abstractmethod
     def diagnose(self, problem: Problem, hypothesis: str) -> tuple[Fault, ...]:
@@ -203,8 +213,12 @@ class Task(ABC, Generic[IR]):
         """A right hypothesis: gold, or another writing that is equivalent to it."""
 
     @abstractmethod
-    def generate(self, seed: int, index: int) -> Problem:
-        """A procedural problem: a pure function of (seed, index)."""
+    def edit(self, text: str, hypothesis: str, faults: Sequence[Fault], rng: random.Random) -> str:
+        """Every place that the faults name changed at random, for the scripted editor. No gold: `text` is x."""
+
+    @abstractmethod
+    def generate(self, seed: int, index: int, level: str | None = None) -> Problem:
+        """A procedural problem: a pure function of (seed, index, level); None for the default level."""
 
     def feedback(self, faults: Sequence[Fault]) -> Feedback:
         """Typed faults as feedback."""

@@ -19,7 +19,7 @@ from agents.critic import LearnedCritic
 from agents.generator import Generator, Retrier
 from agents.models import BASE, BASE_FOLDER, check_spec, open_model, task_texts
 from agents.prompts import HINT, PREVIOUS, critic_prompts, generator_prompt, plain
-from agents.scripted import CONSTANT_GUESS, ScriptedEditor
+from agents.scripted import ScriptedEditor
 from agents.seq2seq import IGNORED, Seq2Seq
 from agents.tokenizer import WHOLE_PIECES, train_tokenizer
 from refiner_env.critics import resolve_critic
@@ -28,6 +28,7 @@ from refiner_env.tasks import MathWordProblem
 from refiner_env.types import Observations, Problem
 from trainers.pretrain import skill_accuracies
 
+TASK = MathWordProblem()
 GOLD = "#0: add ( number0, number1 ) | #1: subtract ( #0, number2 ) | EOS"
 
 
@@ -387,12 +388,12 @@ def test_a_completion_can_be_kept_from_beginning_like_a_text(lm: Seq2Seq, train:
 
 def edit(hypothesis: str, feedback: str, seed: int = 0) -> str:
     problem = "There are number0 cats, number1 dogs and number2 hens."
-    return ScriptedEditor(random.Random(seed)).act(observations((problem, hypothesis, feedback, 1)))[0]
+    return ScriptedEditor(TASK, random.Random(seed)).act(observations((problem, hypothesis, feedback, 1)))[0]
 
 
 def test_the_editor_starts_from_the_given_hypothesis_or_the_constant() -> None:
     rows = (("p", "", "", 0), ("q", "", "", 0))
-    assert ScriptedEditor(random.Random(0), {"p": GOLD}).act(observations(*rows)) == [GOLD, CONSTANT_GUESS]
+    assert ScriptedEditor(TASK, random.Random(0), {"p": GOLD}).act(observations(*rows)) == [GOLD, TASK.guess]
 
 
 def test_the_editor_changes_what_is_named_and_nothing_else() -> None:
@@ -413,7 +414,7 @@ def test_the_editor_adds_and_removes_steps() -> None:
 
 def test_an_editor_that_remembers_does_not_repeat_itself_in_an_episode() -> None:
     problem, gold = "There are number0 cats and number1 dogs.", "#0: add ( number0, number1 ) | EOS"
-    editor = ScriptedEditor(random.Random(0), {problem: gold}, remembers=True)
+    editor = ScriptedEditor(TASK, random.Random(0), {problem: gold}, remembers=True)
     said = editor.act(observations((problem, "", "", 0)))
     for turn in range(1, 4):
         said += editor.act(observations((problem, said[-1], "The operator in #0 is incorrect.", turn)))

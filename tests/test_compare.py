@@ -245,7 +245,7 @@ def test_intervals_over_seeds_are_students_t_and_over_problems_wilsons() -> None
 
 def test_a_majority_stands_by_the_most_frequent_hypothesis_so_far() -> None:
     def turn(text: str) -> Turn:
-        return Turn(text, Feedback(False, ""), Scores(False, False, False), 0.0, None)
+        return Turn(text, Feedback(False, ""), Scores(False, False, False, 0.0), 0.0, None)
 
     a, b, b_too = "junk", "#0: add ( number0, number1 ) | EOS", "#0: add ( number1, number0 ) | EOS"
     episode = Episode(Problem("u", "x", "b", 1.0), tuple(map(turn, (a, b, b_too, a, a))))
@@ -283,7 +283,8 @@ def test_training_is_seeded_per_stage(tmp_path: Path, run: Run) -> None:
     from data import load_splits
     from trainers.progress import Progress
 
-    training = Training(SMALL, MathWordProblem(), load_splits(SMALL.data), 0, tmp_path / "again/seed-0", Progress())
+    task = MathWordProblem()
+    training = Training(SMALL, task, load_splits(task, SMALL.data), 0, tmp_path / "again/seed-0", Progress())
     training.run()
     first, second = ((root / "seed-0/refiner/model.safetensors").read_bytes() for root in (source, tmp_path / "again"))
     assert first == second

@@ -25,7 +25,7 @@ from data import (
     text_key,
 )
 from refiner_env.errors import DataError, OptionError, UnknownNameError
-from refiner_env.options import validate
+from refiner_env.tasks import MathWordProblem
 from refiner_env.tasks.stories import LEVELS, story
 from refiner_env.types import Problem
 
@@ -116,7 +116,7 @@ SMALL = DataOptions(n_train=60, n_dev=20, n_test=30)
 
 
 def test_stories_have_exact_sizes_and_distinct_texts() -> None:
-    made = load_splits(SMALL)
+    made = load_splits(MathWordProblem(), SMALL)
     assert [len(part) for part in made.parts.values()] == [60, 20, 30]
     everything = [p for part in made.parts.values() for p in part]
     assert len({text_key(p) for p in everything}) == len({p.uid for p in everything}) == 110
@@ -124,40 +124,40 @@ def test_stories_have_exact_sizes_and_distinct_texts() -> None:
 
 
 def test_stories_follow_from_the_seed() -> None:
-    assert load_splits(SMALL) == load_splits(SMALL)
-    hashes = {content_hash(load_splits(replace(SMALL, seed=seed))) for seed in range(3)}
+    assert load_splits(MathWordProblem(), SMALL) == load_splits(MathWordProblem(), SMALL)
+    hashes = {content_hash(load_splits(MathWordProblem(), replace(SMALL, seed=seed))) for seed in range(3)}
     assert len(hashes) == 3
 
 
 def test_stories_of_a_level() -> None:
-    hard = load_splits(replace(SMALL, level="hard"))
+    hard = load_splits(MathWordProblem(), replace(SMALL, level="hard"))
     assert [len(part) for part in hard.parts.values()] == [60, 20, 30]
     for problem in (p for part in hard.parts.values() for p in part):
         _, level, seed, index = problem.uid.split("/")
         assert level == "hard" and problem == story(int(seed), int(index), "hard")
-    assert load_splits(replace(SMALL, level="medium")) == load_splits(SMALL)
-    assert len({content_hash(load_splits(replace(SMALL, level=level))) for level in LEVELS}) == len(LEVELS)
+    assert load_splits(MathWordProblem(), replace(SMALL, level="medium")) == load_splits(MathWordProblem(), SMALL)
+    assert len({content_hash(load_splits(MathWordProblem(), replace(SMALL, level=level))) for level in LEVELS}) == len(
+        LEVELS
+    )
 
 
 def test_an_unknown_level_is_refused() -> None:
-    options = DataOptions(level="hrad")
-    for refuse in (validate, load_splits):
-        with pytest.raises(UnknownNameError, match=r"--level 'hrad'. Did you mean 'hard'\?.*easy.*medium"):
-            refuse(options)
+    with pytest.raises(UnknownNameError, match=r"level of MathWordProblem 'hrad'. Did you mean 'hard'\?.*easy.*medium"):
+        load_splits(MathWordProblem(), DataOptions(level="hrad"))
 
 
 def few_texts(n_texts: int) -> Any:
     """A generator with so few texts that the streams of the splits are sure to meet."""
 
-    def generate(seed: int, index: int, level: str) -> Problem:
+    def generate(self: MathWordProblem, seed: int, index: int, level: str) -> Problem:
         return problem(f"text {random.Random(f'{seed}/{index}').randrange(n_texts)}", uid=f"{seed}/{index}")
 
     return generate
 
 
 def test_train_gives_way_to_dev_and_test(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("data.sources.story", few_texts(60))
-    less, more = (load_splits(DataOptions(n_train=n, n_dev=10, n_test=20)) for n in (5, 30))
+    monkeypatch.setattr(MathWordProblem, "generate", few_texts(60))
+    less, more = (load_splits(MathWordProblem(), DataOptions(n_train=n, n_dev=10, n_test=20)) for n in (5, 30))
     assert (len(less.train), len(more.train), len(more.dev), len(more.test)) == (5, 30, 10, 20)
     assert (less.dev, less.test) == (more.dev, more.test)
     assert less.train == more.train[:5]
@@ -165,9 +165,9 @@ def test_train_gives_way_to_dev_and_test(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_stories_that_are_used_up_are_an_option_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("data.sources.story", few_texts(60))
+    monkeypatch.setattr(MathWordProblem, "generate", few_texts(60))
     with pytest.raises(OptionError, match=r"--n-train is 31.*only 30"):
-        load_splits(DataOptions(n_train=31, n_dev=10, n_test=20))
+        load_splits(MathWordProblem(), DataOptions(n_train=31, n_dev=10, n_test=20))
 
 
 # ----------------------------------------------------------------------------------------------------- SVAMP
@@ -175,27 +175,29 @@ def test_stories_that_are_used_up_are_an_option_error(monkeypatch: pytest.Monkey
 
 def test_svamp_splits(corpora: Path) -> None:
     start = time.process_time()
-    made = load_splits(DataOptions("svamp"), corpora)
+    made = load_splits(MathWordProblem(), DataOptions("svamp"), corpora)
     assert time.process_time() - start < 2.0
     assert len(made.train) + len(made.dev) == 3138
     assert 310 <= len(made.dev) <= 314
     assert [p.uid for p in made.test] == [f"svamp/dev/{i}" for i in range(1000)]
     assert (made.audit.rows, made.audit.disagreements, made.audit.repairs) == (4138, 6, {"rounded_answer": 12})
-    assert len(load_splits(DataOptions("svamp", on_disagreement="drop"), corpora).train) < len(made.train)
+    assert len(load_splits(MathWordProblem(), DataOptions("svamp", on_disagreement="drop"), corpora).train) < len(
+        made.train
+    )
 
 
 def test_limited_sizes_are_nested(corpora: Path) -> None:
     options = DataOptions("svamp", n_train=50, n_dev=10)
-    made = load_splits(options, corpora)
+    made = load_splits(MathWordProblem(), options, corpora)
     assert [len(part) for part in made.parts.values()] == [50, 10, 1000]
-    more = load_splits(replace(options, n_train=80, n_test=7), corpora)
+    more = load_splits(MathWordProblem(), replace(options, n_train=80, n_test=7), corpora)
     assert (more.train[:50], more.dev, len(more.test)) == (made.train, made.dev, 7)
-    assert load_splits(replace(options, seed=1), corpora).train != made.train
+    assert load_splits(MathWordProblem(), replace(options, seed=1), corpora).train != made.train
 
 
 def test_more_than_there_is_is_an_option_error(corpora: Path) -> None:
     with pytest.raises(OptionError, match=r"--n-test is 1001.*1000"):
-        load_splits(DataOptions("svamp", n_test=1001), corpora)
+        load_splits(MathWordProblem(), DataOptions("svamp", n_test=1001), corpora)
 
 
 SVAMP_ROW = "{} number0 ?,3,number0,3"
@@ -211,21 +213,21 @@ def write_svamp(root: Path, train: list[str], test: list[str]) -> Path:
 
 def test_the_environment_variable_names_the_corpora(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REFINER_DATA", str(write_svamp(tmp_path, ["a", "b", "c", "d"], ["e"])))
-    made = load_splits(DataOptions("svamp", dev_share=0.25))
+    made = load_splits(MathWordProblem(), DataOptions("svamp", dev_share=0.25))
     assert [len(part) for part in made.parts.values()] == [3, 1, 1]
 
 
 def test_a_test_text_among_the_training_texts_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"'A number0 \?'"):
-        load_splits(DataOptions("svamp"), write_svamp(tmp_path, ["a", "b"], ["A"]))
+        load_splits(MathWordProblem(), DataOptions("svamp"), write_svamp(tmp_path, ["a", "b"], ["A"]))
 
 
 def test_missing_corpora_say_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("REFINER_DATA", raising=False)
     with pytest.raises(DataError) as unset:
-        load_splits(DataOptions("svamp"))
+        load_splits(MathWordProblem(), DataOptions("svamp"))
     with pytest.raises(DataError) as missing:
-        load_splits(DataOptions("svamp"), tmp_path)
+        load_splits(MathWordProblem(), DataOptions("svamp"), tmp_path)
     for text, path in ((unset, "REFINER_DATA"), (missing, str(tmp_path / "svamp" / "train.csv"))):
         assert all(part in str(text.value) for part in (path, "arkilpatel/SVAMP", "dev.csv"))
 
@@ -234,25 +236,26 @@ def test_missing_corpora_say_what_to_do(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_unknown_sources_get_the_closest_name() -> None:
-    with pytest.raises(UnknownNameError, match=r"data source 'swamp'. Did you mean 'svamp'\?.*stories.*--out"):
-        load_splits(DataOptions("swamp"))
+    with pytest.raises(UnknownNameError, match=r"data source 'swamp'. Did you mean 'svamp'\?.*procedural.*--out"):
+        load_splits(MathWordProblem(), DataOptions("swamp"))
 
 
 def test_sources_plug_in(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SOURCES, "_entries", dict(SOURCES._entries))
-    SOURCES.register("mine", lambda options, root: splits([problem("a")] * options.n_train, [], [problem("b")]))
-    assert len(load_splits(DataOptions("mine", n_train=4)).train) == 4
+    SOURCES.register("mine", lambda task, options, root: splits([problem("a")] * options.n_train, [], [problem("b")]))
+    assert len(load_splits(MathWordProblem(), DataOptions("mine", n_train=4)).train) == 4
 
 
 @pytest.mark.parametrize("change", [{"dev_share": 0.95}, {"n_train": -1}, {"seed": -1}])
 def test_options_out_of_range_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(OptionError):
-        load_splits(replace(SMALL, **change))
+        load_splits(MathWordProblem(), replace(SMALL, **change))
 
 
 def test_importing_data_and_making_splits_is_light() -> None:
     code = (
-        "import sys, data; data.load_splits(data.DataOptions(n_train=5, n_dev=5, n_test=5));"
+        "import sys, data; from refiner_env.tasks import MathWordProblem;"
+        "data.load_splits(MathWordProblem(), data.DataOptions(n_train=5, n_dev=5, n_test=5));"
         "sys.exit(sorted({'torch', 'datasets', 'transformers', 'pyarrow'} & set(sys.modules)) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], env=None, capture_output=True, text=True, check=False)
@@ -260,7 +263,7 @@ def test_importing_data_and_making_splits_is_light() -> None:
 
 
 def test_an_empty_split_is_refused_by_name() -> None:
-    splits = load_splits(DataOptions(n_train=5, n_dev=2, n_test=2))
+    splits = load_splits(MathWordProblem(), DataOptions(n_train=5, n_dev=2, n_test=2))
     require_problems(splits)
-    with pytest.raises(OptionError, match="The dev split of 'stories' is empty"):
+    with pytest.raises(OptionError, match="The dev split of 'procedural' is empty"):
         require_problems(replace(splits, dev=()))

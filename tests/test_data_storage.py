@@ -12,6 +12,7 @@ import pytest
 from data import Audit, DataOptions, Splits, load_saved, load_splits, save_splits
 from data.cli import main
 from refiner_env.errors import DataError, OptionError
+from refiner_env.tasks import MathWordProblem
 from refiner_env.types import Problem
 
 AUDIT = Audit(9, 4, 5, 1, {"rounded_answer": 1}, ("x.csv, line 3: é",))
@@ -35,7 +36,7 @@ def copy(saved: Path, tmp_path: Path) -> Path:
 
 def test_splits_come_back_as_they_were(saved: Path) -> None:
     assert load_saved(saved) == MADE
-    assert load_splits(DataOptions(str(saved))) == MADE
+    assert load_splits(MathWordProblem(), DataOptions(str(saved))) == MADE
     assert [p.name for p in saved.parent.iterdir()] == ["splits"]
 
 
@@ -54,9 +55,9 @@ def test_answers_may_be_text(tmp_path: Path) -> None:
 
 
 def test_limits_hold_for_saved_splits_too(saved: Path) -> None:
-    assert len(load_splits(DataOptions(str(saved), n_train=1)).train) == 1
+    assert len(load_splits(MathWordProblem(), DataOptions(str(saved), n_train=1)).train) == 1
     with pytest.raises(OptionError, match=r"--n-train is 3.*2 train"):
-        load_splits(DataOptions(str(saved), n_train=3))
+        load_splits(MathWordProblem(), DataOptions(str(saved), n_train=3))
 
 
 def test_saved_splits_are_replaced_only_when_asked(copy: Path) -> None:
@@ -144,7 +145,7 @@ def test_the_command_prints_and_saves(tmp_path: Path, capsys: pytest.CaptureFixt
     folder = tmp_path / "out"
     sizes = ["--n-train", "12", "--n-dev", "4", "--n-test", "5"]
     assert main([*sizes, "--out", str(folder)]) == 0
-    made = load_splits(DataOptions(n_train=12, n_dev=4, n_test=5))
+    made = load_splits(MathWordProblem(), DataOptions(n_train=12, n_dev=4, n_test=5))
     assert load_saved(folder) == made
     printed, errors = capsys.readouterr()
     assert errors == ""
@@ -177,6 +178,17 @@ def test_the_help_describes_every_option(capsys: pytest.CaptureFixture[str]) -> 
         main(["--help"])
     assert stopped.value.code == 0
     printed = " ".join(capsys.readouterr().out.split())
-    options = ("source", "n-train", "n-dev", "n-test", "dev-share", "seed", "on-malformed", "on-disagreement", "out")
+    options = (
+        "task",
+        "source",
+        "n-train",
+        "n-dev",
+        "n-test",
+        "dev-share",
+        "seed",
+        "on-malformed",
+        "on-disagreement",
+        "out",
+    )
     assert all(f"--{name} " in printed for name in options)
-    assert printed.count("(default: ") == 11
+    assert printed.count("(default: ") == 12

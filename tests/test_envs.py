@@ -25,7 +25,8 @@ from refiner_env.critics import CRITICS, OracleCritic
 from refiner_env.errors import DuplicateNameError, OptionError, RefinerError, UnknownNameError
 from refiner_env.rewards import REWARDS
 from refiner_env.spaces import TextSpace
-from refiner_env.tasks.math_word_problem import NO_HINT, MathWordProblem
+from refiner_env.tasks.math_word_problem import MathWordProblem
+from refiner_env.tasks.phrases import NO_HINT
 from refiner_env.types import Critic, Fault, Feedback, Problem, Scores, StopReason, Turn
 
 IDS = [id for id in gym.registry if id.startswith("Refiner/")]
@@ -231,12 +232,13 @@ def test_info_holds_the_turn_with_typed_faults_and_flat_scores() -> None:
     *_, info = started().step("hello")
     fault = Fault("syntax", hint="expected #0:, found 'hello'", span=(0, 5))
     feedback = Feedback(False, "The program cannot be read.", (fault,))
-    scores = Scores(False, False, False)
+    scores = Scores(False, False, False, 0.0)
     assert info == {
         "turn": Turn("hello", feedback, scores, 0.0, None),
         "ir_exact": False,
         "ir_equivalent": False,
         "answer": False,
+        "similarity": 0.0,
         "accepted": False,
         "stop": "",
     }

@@ -14,7 +14,6 @@ from data.svamp import read_svamp_csv
 from refiner_env.errors import RefinerError
 from refiner_env.tasks import program as ir
 from refiner_env.tasks.math_word_problem import (
-    NO_HINT,
     PERTURBATIONS,
     TEMPLATES,
     MathWordProblem,
@@ -22,14 +21,15 @@ from refiner_env.tasks.math_word_problem import (
     numbers,
     same_value,
 )
+from refiner_env.tasks.phrases import NO_HINT
 from refiner_env.tasks.program import Constant, Number, Program, Step, StepRef
 from refiner_env.types import Fault, Feedback, ParseFailure, Problem, Scores
 
 TASK = MathWordProblem()
 PROBLEMS = [TASK.generate(3, i) for i in range(300)]
 VALUES = (8.0, 3.0, 2.0, 5.0, 7.0)
-RIGHT = Scores(True, True, True)
-WRONG = Scores(False, False, False)
+RIGHT = Scores(True, True, True, 1.0)
+WRONG = Scores(False, False, False, 0.0)
 
 same_every_run = settings(deadline=None, max_examples=200, derandomize=True)
 
@@ -208,9 +208,9 @@ def test_rephrase_writes_gold_in_other_ways() -> None:
     [
         ("#0: multiply ( number0, number1 ) | #1: subtract ( #0, number2 ) | EOS", RIGHT),
         ("#0:MULTIPLY(number0,number1)|#1:substract(#0,number2)  <END>", RIGHT),
-        ("#0: multiply ( number1, number0 ) | #1: subtract ( #0, number2 ) | EOS", Scores(False, True, True)),
-        ("#0: subtract ( number2, number2 ) | #1: add ( 22.0, #0 )", Scores(False, False, True)),
-        ("22.0", Scores(False, False, True)),
+        ("#0: multiply ( number1, number0 ) | #1: subtract ( #0, number2 ) | EOS", Scores(False, True, True, 1.0)),
+        ("#0: subtract ( number2, number2 ) | #1: add ( 22.0, #0 )", Scores(False, False, True, 0.0)),
+        ("22.0", Scores(False, False, True, 0.0)),
         ("#0: multiply ( number0, number1 ) | #1: subtract ( number2, #0 )", WRONG),
         ("#0: divide ( number0, 0.0 )", WRONG),
         ("#0: add ( number0, number5 )", WRONG),

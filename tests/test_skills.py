@@ -17,7 +17,7 @@ from data import skills
 from data.skills import CHECK, DEMANDS, FACTS, HINTS, MENTIONS, QUESTIONS, RESULTS, SKILLS, TASK, VALUES, Exercise
 from data.svamp import read_svamp_csv
 from data.words import word_groups
-from refiner_env.tasks.math_word_problem import NO_HINT
+from refiner_env.tasks.phrases import NO_HINT
 from refiner_env.tasks.program import COMMUTATIVE, Number, Operand, Program, Step, StepRef, parse, render
 from refiner_env.tasks.stories import DISTRACTORS, SCHEMAS
 from refiner_env.types import Fault, Problem

@@ -143,7 +143,7 @@ def test_example(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = story(0, 0)
     assert re.fullmatch(r"\w+ has number0 ([a-z ]+)\. \w+ has number1 \1\. How many more\?", problem.text)
     assert problem.gold == "#0: subtract ( number1, number0 ) | EOS"
-    assert (problem.answer, problem.metadata) == (2.0, {"numbers": (3.0, 5.0), "schema": "x"})
+    assert (problem.answer, problem.metadata) == (2.0, {"numbers": (3.0, 5.0)})
 
 
 def test_premise_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,7 +220,7 @@ def test_pronouns_are_clear(problems: list[Problem]) -> None:
 )
 def test_shares(problems: list[Problem], step_shares: dict[int, float]) -> None:
     n = len(problems)
-    schemas = Counter(problem.metadata["schema"] for problem in problems)
+    schemas = Counter(problem.gold_metadata["schema"] for problem in problems)
     assert set(schemas) == {schema.name for schema in SCHEMAS}
     assert max(schemas.values()) < 0.12 * n
     steps = Counter(len(gold(problem).steps) for problem in problems)
@@ -289,7 +289,7 @@ def test_distractors(problems: list[Problem], share: float, second: float) -> No
     clashes = {schema.name: schema.clashes for schema in SCHEMAS}
     for problem, kinds in zip(problems, found, strict=True):
         for kind, placeholder in kinds:
-            assert kind not in clashes[problem.metadata["schema"]]
+            assert kind not in clashes[problem.gold_metadata["schema"]]
             assert not re.search(rf"\b{placeholder}\b", problem.gold or ""), "a distractor matters"
     first = [f[0][1] == "number0" for f in found if f]
     assert 0.2 < sum(first) / len(first) < 0.8

@@ -285,7 +285,7 @@ def test_variations_reach_the_critic_by_their_share(task: MathWordProblem, train
 def test_what_stands_was_accepted_or_is_likeliest_or_last(train: list[Problem]) -> None:
     def standing(*turns: tuple[str, float | None, StopReason | None]) -> str:
         made = [
-            Turn(z, Feedback(False, "x", accept_probability=p), Scores(False, False, False), 0.0, s)
+            Turn(z, Feedback(False, "x", accept_probability=p), Scores(False, False, False, 0.0), 0.0, s)
             for z, p, s in turns
         ]
         return Episode(train[0], tuple(made)).at(len(made)).hypothesis

@@ -157,7 +157,7 @@ def held_out(skill: str, count: int) -> list[Exercise]:
 
 def _right(exercise: Exercise, output: str) -> bool:
     if exercise.skill in ("solve", "revise", "check"):
-        return TASK.same(output, exercise.target)
+        return TASK.same(_gold_of(exercise), output, exercise.target)
     return output == exercise.target
 
 

@@ -5,6 +5,6 @@ from refiner_env.tasks.math_word_problem import MathWordProblem
 from refiner_env.types import Task
 
 TASKS: Registry[type[Task]] = Registry("task")  # type: ignore[type-arg]
-TASKS.register("MathWordProblem", MathWordProblem)
+TASKS.register(MathWordProblem.name, MathWordProblem, short="mwp")
 
 __all__ = ["TASKS", "MathWordProblem"]

@@ -16,12 +16,10 @@ from functools import lru_cache
 from refiner_env.errors import DataError
 from refiner_env.tasks import program as ir
 from refiner_env.tasks.alignment import faults_against
+from refiner_env.tasks.phrases import Phrases
 from refiner_env.tasks.program import Number, Operand, Program, Step, StepRef
-from refiner_env.tasks.stories import story
+from refiner_env.tasks.stories import LEVELS, story
 from refiner_env.types import Fault, Feedback, ParseFailure, Problem, Scores, Task
-
-NO_HINT = "No hint."
-"""The accepting phrase (paper, section 3)."""
 
 TEMPLATES = {
     "operator": "The operator in #{step} is incorrect.",
@@ -36,13 +34,7 @@ TEMPLATES = {
     "too_long": "The program is too long.",
     "bare": "The number is incorrect.",
 }
-_READERS = [
-    (
-        kind,
-        re.compile(re.escape(t).replace(r"\{step\}", r"(?P<step>[0-9]{1,4})").replace(r"\{slot\}", r"(?P<slot>\w+)")),
-    )
-    for kind, t in TEMPLATES.items()
-]
+PHRASES = Phrases(TEMPLATES, ir.SLOTS, {"operator": "operator"})
 PERTURBATIONS = ("operator", "operand", "swap", "missing_step", "extra_step", "several")
 
 _parse_short = lru_cache(maxsize=1 << 16)(ir.parse)
@@ -58,6 +50,9 @@ class MathWordProblem(Task[Program]):
 
     name = "MathWordProblem"
     fault_kinds = (*TEMPLATES, "other")
+    levels = tuple(LEVELS)
+    default_level = "medium"
+    guess = "#0: subtract ( number0, number1 ) | EOS"
 
     def parse(self, text: str) -> Program | ParseFailure:
         return parse(text)
@@ -71,12 +66,13 @@ class MathWordProblem(Task[Program]):
     def score(self, problem: Problem, hypothesis: str) -> Scores:
         program = parse(hypothesis)
         if isinstance(program, ParseFailure):
-            return Scores(False, False, False)
+            return Scores(False, False, False, 0.0)
         gold, value = gold_program(problem), ir.execute(program, numbers(problem))
         answer = isinstance(value, float) and same_value(value, problem.answer)
-        return Scores(program == gold, ir.equivalent(program, gold), answer)
+        equivalent = ir.equivalent(program, gold)
+        return Scores(program == gold, equivalent, answer, float(equivalent))
 
-    def same(self, a: str, b: str) -> bool:
+    def same(self, problem: Problem, a: str, b: str) -> bool:
         first, second = parse(a), parse(b)
         if isinstance(first, ParseFailure) or isinstance(second, ParseFailure):
             return a == b
@@ -90,17 +86,10 @@ class MathWordProblem(Task[Program]):
         return () if ir.equivalent(program, gold) else faults_against(program, gold, numbers(problem))
 
     def describe(self, faults: Sequence[Fault]) -> str:
-        if not faults:
-            return NO_HINT
-        return " ".join(
-            (f.hint or "") if f.kind == "other" else TEMPLATES[f.kind].format(step=f.step, slot=f.slot) for f in faults
-        )
+        return PHRASES.describe(faults)
 
     def read_feedback(self, text: str) -> Feedback:
-        sentences = [s.strip() for s in re.split(r"(?<=\.)\s", text) if s.strip()]
-        if [s.rstrip(".").lower() for s in sentences] == [NO_HINT.rstrip(".").lower()]:
-            return Feedback(True, text)
-        return Feedback(False, text, tuple(map(_read_sentence, sentences)) or (Fault("other", hint=text),))
+        return PHRASES.read(text)
 
     def perturb(self, problem: Problem, rng: random.Random, kind: str | None = None) -> str:
         """A wrong program near gold; `kind` is one of PERTURBATIONS, None for any.
@@ -127,8 +116,15 @@ class MathWordProblem(Task[Program]):
         flips = [s.flipped() if s.operator in ir.COMMUTATIVE and rng.random() < 0.5 else s for s in gold.steps]
         return ir.render(Program.of(flips))
 
-    def generate(self, seed: int, index: int) -> Problem:
-        return story(seed, index)
+    def edit(self, text: str, hypothesis: str, faults: Sequence[Fault], rng: random.Random) -> str:
+        program = parse(hypothesis)
+        if isinstance(program, ParseFailure) or not program.steps:
+            return self.guess
+        n_numbers = 1 + max((int(n) for n in re.findall(r"\bnumber([0-9]{1,4})\b", text)), default=1)
+        return ir.render(_follow(program, faults, n_numbers, rng))
+
+    def generate(self, seed: int, index: int, level: str | None = None) -> Problem:
+        return story(seed, index, level or self.default_level)
 
 
 def numbers(problem: Problem) -> tuple[float, ...]:
@@ -150,17 +146,6 @@ def gold_program(problem: Problem) -> Program:
 def same_value(value: float, answer: float | str | None) -> bool:
     """Whether an executed value is the gold answer (relative tolerance 1e-4, as answers are rounded)."""
     return isinstance(answer, float | int) and math.isclose(value, answer, rel_tol=1e-4, abs_tol=1e-6)
-
-
-def _read_sentence(sentence: str) -> Fault:
-    for kind, reader in _READERS:
-        if match := reader.fullmatch(sentence):
-            groups = match.groupdict()
-            slot = "operator" if kind == "operator" else groups.get("slot")
-            if slot not in (None, "operator", *ir.SLOTS):
-                break
-            return Fault(kind, int(groups["step"]) if "step" in groups else None, slot)
-    return Fault("other", hint=sentence)
 
 
 # ------------------------------------------------------------------------------------------ perturbations
@@ -230,3 +215,35 @@ _EDITS: dict[str, Edit] = {
     "missing_step": _missing_step,
     "extra_step": _extra_step,
 }
+
+
+# ----------------------------------------------------------------------------------------- following feedback
+
+
+def _follow(program: Program, faults: Sequence[Fault], n_numbers: int, rng: random.Random) -> Program:
+    """Each slot that the faults name gets another value at random; steps are added or removed as told."""
+    steps = list(program.steps)
+    for fault in faults:
+        if fault.step is not None and fault.slot is not None and fault.step < len(steps):
+            steps[fault.step] = _other_slot(steps[fault.step], fault.step, fault.slot, n_numbers, rng)
+    # From the last step to the first, so that earlier positions stay what the feedback means.
+    for fault in sorted(faults, key=lambda f: -(f.step or 0)):
+        if fault.kind == "extra_step" and len(steps) > 1 and fault.step is not None and fault.step < len(steps):
+            steps = ir.drop_step(steps, fault.step, steps[fault.step].first)
+        elif fault.kind == "missing_step" and len(steps) < ir.MAX_STEPS:
+            place = min(fault.step or 0, len(steps))
+            operands = _operands(place, n_numbers)
+            new = Step(rng.choice(ir.OPERATORS), rng.choice(operands), rng.choice(operands))
+            steps = ir.insert_step(steps, place, new)
+    return Program.of(steps)
+
+
+def _other_slot(step: Step, index: int, slot: str, n_numbers: int, rng: random.Random) -> Step:
+    if slot == "operator":
+        return replace(step, operator=rng.choice([o for o in ir.OPERATORS if o != step.operator]))
+    others = [o for o in _operands(index, n_numbers) if o != step.operand(slot)]
+    return step.with_operand(slot, rng.choice(others)) if others else step
+
+
+def _operands(step: int, n_numbers: int) -> list[Operand]:
+    return [*(Number(i) for i in range(n_numbers)), *(StepRef(k) for k in range(step))]

@@ -335,13 +335,13 @@ def story(seed: int, index: int, level: str = "medium") -> Problem:
         if _sensible(program, numbers, distinct=True) and _sensible(premise, numbers):
             break
     answer = _results(program, numbers)[-1]
-    metadata = {"numbers": numbers, "schema": schema.name}
     return Problem(
         f"stories/{level}/{seed}/{index}",
         _SLOT.sub(lambda slot: words[slot[1]], text),
         render(program),
         answer,
-        metadata,
+        {"numbers": numbers},
+        {"schema": schema.name},
     )
 
 
