@@ -303,9 +303,9 @@ def test_the_command_prints_one_line_for_a_persons_error() -> None:
 
 def test_a_preset_belongs_to_its_task() -> None:
     assert preset("quick").task == preset("quick", "mwp").task == "MathWordProblem"
-    with pytest.raises(UnknownNameError, match="preset of SyntheticReasoning 'svamp'.* Known: quick"):
+    with pytest.raises(UnknownNameError, match=r"preset of SyntheticReasoning 'svamp'.* Known: quick"):
         preset("svamp", "snlr")
-    with pytest.raises(UnknownNameError, match="task 'snrl'. Did you mean 'snlr'"):
+    with pytest.raises(UnknownNameError, match=r"task 'snrl'. Did you mean 'snlr'"):
         preset("quick", "snrl")
     for (_, task), options in PRESETS.items():
         assert options.task == task

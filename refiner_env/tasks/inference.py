@@ -61,8 +61,9 @@ _LABEL = re.compile(r"#([0-9]{1,4})\s*:")
 _END = re.compile(r"(?:[\s|.]|\bEOS\b|<END>)*$")
 _BETWEEN = re.compile(r"[\s|.]*$")
 _NOTHING = re.compile(r"(?:#0\s*:\s*)?(?:the argument is invalid|nothing(?: follows)?)[\s!.|]*", re.IGNORECASE)
+_AND = re.compile(r"\s+and\s+", re.IGNORECASE)
 _STATEMENT = re.compile(
-    r"\s*(?:(?:the|an?)\s+)?(?P<subject>[^\W\d_]+)\s+is\s+(?P<complements>(?:an?\s+)?[^\W\d_]+(?:\s+and\s+[^\W\d_]+)*)",
+    r"\s*(?:(?:the|an?)\s+)?(?P<subject>[^\W\d_]+)\s+is\s+(?:an?\s+)?(?P<complements>[^\W\d_]+(?:\s+and\s+[^\W\d_]+)*)",
     re.IGNORECASE,
 )
 
@@ -88,8 +89,7 @@ def parse(text: str) -> Inference | ParseFailure:
         if not match or not _BETWEEN.match(text, match.end(), stop):
             found = text[label.end() : stop].strip()
             return ParseFailure("syntax", f"expected 'X is Y', found {found[:24]!r}", (label.end(), stop))
-        words = re.sub(r"^an?\s+", "", match["complements"], flags=re.IGNORECASE)
-        complements = tuple(map(spelled, re.split(r"\s+and\s+", words, flags=re.IGNORECASE)))
+        complements = tuple(map(spelled, _AND.split(match["complements"])))
         steps.append(Statement(spelled(match["subject"]), complements, (label.start(), match.end())))
     return Inference(tuple(steps))
 

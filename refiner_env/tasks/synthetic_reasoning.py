@@ -180,40 +180,45 @@ def faults_against(hypothesis: Inference, gold: Inference, made: World | None) -
     Args:
         made: the problem's world; None where its text tells none, then hypotheses are compared word for word.
     """
-    return _faults(hypothesis, _reference(gold, made), made)
+    return () if hypothesis == gold else _faults(hypothesis, _reference(gold, made), made)
 
 
 def _faults(hypothesis: Inference, reference: _Reference, made: World | None) -> tuple[Fault, ...]:
     faults: list[Fault] = []
     said: dict[Atom, int] = {}
     last = len(hypothesis.steps) - 1
-    missing = [atom for atom in reference.conclusions if atom not in {a for _, a in hypothesis.atoms()}]
     for k, step in enumerate(hypothesis.steps):
         kinds = [_kind(atom, k == last, said, reference, made) for atom in step.atoms]
-        said |= {atom: k for atom in step.atoms if atom not in said}
+        for atom in step.atoms:
+            said.setdefault(atom, k)
         if kind := next((kind for kind in kinds if kind and kind != "extra_step"), None):
             faults.append(Fault(kind, k, span=step.span))
         elif all(kinds):
             faults.append(Fault("extra_step", k, span=step.span))
+    missing = [atom for atom in reference.conclusions if atom not in said]
     if missing and not any(f.kind == "conclusion" for f in faults):
         faults.append(Fault("conclusion", max(last, 0), span=hypothesis.steps[-1].span if hypothesis.steps else None))
     # A wrong step stands for one of its form that is missing: one fault, not two.
     replaced = [_form(atom) for f in faults if f.kind == "invalid_step" for atom in hypothesis.steps[f.step or 0].atoms]
+    for atom, place in _lacking(said, reference, max(last, 0)).items():
+        form = _form(atom)
+        if form in replaced:
+            replaced.remove(form)
+        elif atom not in missing:
+            faults.append(Fault("missing_link" if form == "fact" else "missing_knowledge", place))
+    return tuple(faults)
+
+
+def _lacking(said: Mapping[Atom, int], reference: _Reference, last: int) -> dict[Atom, int]:
+    """What conclusions rest on and is not said before them, with the step before which it should stand."""
     lacking: dict[Atom, int] = {}
     for conclusion in reference.conclusions:
-        place = said.get(conclusion, max(last, 0))
+        place = said.get(conclusion, last)
         before = {atom for atom, k in said.items() if k < place}
         ways = [sorted(way - before) for way in reference.supports.get(conclusion, ())]
         for atom in min(ways, key=len, default=[]):
             lacking.setdefault(atom, place)
-    for atom, place in lacking.items():
-        if atom in missing:
-            continue
-        if _form(atom) in replaced:
-            replaced.remove(_form(atom))
-            continue
-        faults.append(Fault("missing_link" if _form(atom) == "fact" else "missing_knowledge", place))
-    return tuple(faults)
+    return lacking
 
 
 def _kind(atom: Atom, is_last: bool, said: Mapping[Atom, int], reference: _Reference, made: World | None) -> str | None:

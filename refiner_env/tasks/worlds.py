@@ -114,9 +114,9 @@ class World:
         kind = CLASS_OF.get(self.one)
         while True:
             for rule in self.rules:
-                enough = any if rule.any_of else all
-                applies = rule.subject in (self.one, kind) and enough(c in known for c in rule.conditions)
-                if applies and rule.conclusion not in known:
+                if rule.conclusion in known or rule.subject not in (self.one, kind):
+                    continue
+                if not known.isdisjoint(rule.conditions) if rule.any_of else known.issuperset(rule.conditions):
                     known.add(rule.conclusion)
                     fired.append(rule)
                     break
@@ -151,10 +151,10 @@ class World:
         kind = CLASS_OF.get(self.one)
         found: dict[Atom, tuple[frozenset[Atom], ...]] = {}
         for rule in self.rules:
-            atom, enough = (self.one, rule.conclusion), any if rule.any_of else all
+            atom = (self.one, rule.conclusion)
             if rule.conclusion not in self.conclusions or rule.subject not in (self.one, kind):
                 continue
-            if not enough(c in holds for c in rule.conditions):
+            if holds.isdisjoint(rule.conditions) or not (rule.any_of or holds.issuperset(rule.conditions)):
                 continue
             frame = frozenset({(self.one, kind)}) if kind and rule.subject == kind else frozenset[Atom]()
             ways = [self._premise(c) for c in rule.conditions if c in holds]
@@ -274,9 +274,11 @@ def _rules(rng: random.Random, settings: Level, one: str, kind: str) -> tuple[Ru
     pool = rng.sample(PROPERTIES, len(PROPERTIES))
     rules: list[Rule] = []
     for k in range(settings.rules):
-        subject = rng.choice((kind, one)) if settings.classes else one
+        subject = kind if settings.classes and rng.random() < 0.5 else one
         to_come = 2 * (settings.rules - k - 1)
-        conditions = [pool.pop() for _ in range(rng.randint(1, 2) if len(pool) >= to_come + 3 else 1)]
+        conditions = [pool.pop()]
+        if rng.random() < 0.5 and len(pool) > to_come + 1:
+            conditions.append(pool.pop())
         any_of = rng.random() < 0.5
         if k % settings.chain:
             conditions[rng.randrange(len(conditions))] = rules[-1].conclusion
