@@ -38,7 +38,7 @@ class Statement:
 
     @property
     def atoms(self) -> tuple[Atom, ...]:
-        return tuple((self.subject, complement) for complement in self.complements)
+        return tuple([(self.subject, complement) for complement in self.complements])
 
 
 @dataclass(frozen=True, slots=True)
