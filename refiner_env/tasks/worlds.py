@@ -17,7 +17,7 @@ import random
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 from refiner_env.tasks.inference import Atom, Inference, Statement, render
 from refiner_env.types import Problem
@@ -212,9 +212,25 @@ _RULE = re.compile(
 _FACT = re.compile(r"(?:The |An? )?(?P<one>\w+) is (?P<said>\w+(?: and \w+)*)")
 
 
-@lru_cache(maxsize=1 << 14)
+_TOLD: dict[str, World | None] = {}
+_REMEMBERED = 1 << 14
+"""Texts whose worlds are kept: rollouts read the same ones again and again, and who makes a text knows its world."""
+
+
 def read_world(text: str) -> World | None:
     """The world that a problem's text tells; None where a sentence is neither a rule nor the one fact."""
+    if text not in _TOLD:
+        _remember(text, _read(text))
+    return _TOLD[text]
+
+
+def _remember(text: str, made: World | None) -> None:
+    if len(_TOLD) >= _REMEMBERED:
+        _TOLD.clear()
+    _TOLD[text] = made
+
+
+def _read(text: str) -> World | None:
     rules: list[Rule] = []
     facts: list[tuple[str, tuple[str, ...]]] = []
     for sentence in (s.strip() for s in text.split(".")):
@@ -266,7 +282,9 @@ def world(seed: int, index: int, level: str = "hard") -> Problem:
         made = World(rules, one, tuple(words))
         if len(made.fired) >= settings.chain or rng.random() < NOTHING_SHARE:
             break
-    return Problem(f"worlds/{level}/{seed}/{index}", str(made), render(made.derive()), made.answer)
+    text = str(made)
+    _remember(text, made)
+    return Problem(f"worlds/{level}/{seed}/{index}", text, render(made.derive()), made.answer)
 
 
 def _rules(rng: random.Random, settings: Level, one: str, kind: str) -> tuple[Rule, ...]:
