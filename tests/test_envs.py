@@ -73,6 +73,7 @@ def test_the_ids_are_there() -> None:
         "Refiner/MathWordProblem-v0",
         "Refiner/MathWordProblem.oracle-v0",
         "Refiner/MathWordProblem.none-v0",
+        "Refiner/MoralStories-v0",
     } <= set(IDS)
 
 
@@ -134,7 +135,7 @@ def test_make_needs_no_other_import() -> None:
 @pytest.mark.parametrize("id", IDS)
 def test_specs_survive_json(id: str) -> None:
     text = gym.spec(id).to_json()
-    assert json.loads(text)["kwargs"]["task"] == "MathWordProblem"
+    assert json.loads(text)["kwargs"]["task"] == id.removeprefix("Refiner/").partition("-")[0].partition(".")[0]
     assert EnvSpec.from_json(text).make().unwrapped.__class__ is RefinerEnv
 
 
