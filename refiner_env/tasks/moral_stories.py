@@ -21,12 +21,13 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 from refiner_env.errors import DataError
 from refiner_env.tasks import norms
-from refiner_env.tasks.norms import ACTION_MARK, OPENINGS, Judgment, Norm
+from refiner_env.tasks.norms import OPENINGS, Judgment, Norm
 from refiner_env.tasks.phrases import Phrases
 from refiner_env.tasks.vignettes import LEVELS, vignette
 from refiner_env.types import Fault, Feedback, ParseFailure, Problem, Scores, Task
@@ -48,7 +49,7 @@ NEAR = 0.5
 Chosen on the 995 of Moral Stories' 1,000 dev rows that have all lists (4,572 paraphrases, 4,858 contradictions, 5,912
 norms about something else), judged with all of a row's lists / without the very norm / by gold alone:
 
-- paraphrases accepted: 100% / 94.4% / 94.5%;
+- paraphrases accepted: 100% / 94.6% / 94.5%;
 - contradictions rejected: 99.5% / 87.5% / 86.0%;
 - misaligned norms rejected: 99.98% / 99.6% / 99.6%.
 
@@ -157,7 +158,7 @@ class MoralStories(Task[Norm]):
             changed = _judged(rng.choice(others or UNRELATED), rng)
         elif "contradiction" in kinds:
             changed = norms.rejudge(norm, norm.judgment.other, rng)
-        return f"{changed} {ACTION_MARK} {norm.action}" if norm.action else changed
+        return norms.render(replace(norm, text=changed))
 
     def generate(self, seed: int, index: int, level: str | None = None) -> Problem:
         return vignette(seed, index, level or self.default_level)
@@ -188,8 +189,7 @@ def faults_of(problem: Problem, norm: Norm) -> tuple[Fault, ...]:
         return ()
     if norm.key in [other.key for other in contradictions]:
         return (Fault("contradiction"),)
-    # Paraphrases agree with gold; where one does not read so, its judgment is in words that no table has.
-    right = [gold, *(other for other in paraphrases if other.judgment is gold.judgment)]
+    right = _readable(gold, tuple(paraphrases))
     agrees = nearness(norm, right, norm.judgment)
     contradicts = nearness(norm, contradictions, norm.judgment)
     strays = nearness(norm, misaligned, norm.judgment)
@@ -199,6 +199,12 @@ def faults_of(problem: Problem, norm: Norm) -> tuple[Fault, ...]:
     if contradicts >= NEAR and contradicts >= strays:
         return (Fault("contradiction"),)
     return (Fault("misaligned", hint=norm.phrase.replace('"', "'")),)
+
+
+@lru_cache(maxsize=1 << 14)
+def _readable(gold: Norm, paraphrases: tuple[Norm, ...]) -> tuple[Norm, ...]:
+    """Gold and its paraphrases, but for those that read as its contradictions: no table has the words they judge by."""
+    return (gold, *(other for other in paraphrases if nearness(other, [gold], other.judgment.other) < NEAR))
 
 
 def nearness(norm: Norm, others: Sequence[Norm], judgment: Judgment) -> float:

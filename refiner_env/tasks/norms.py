@@ -5,6 +5,10 @@ optional. How a judgment is worded is ours to tell from a table, since English h
 finds the words of `WORDS` where norms have them (after "it is", before the action, after a gerund) and counts the
 negations beside them, so that "You shouldn't lie", "It's wrong to lie" and "It's good not to lie" all judge lying
 wrong. Without any such word a norm is taken as an imperative: "Help your friends" judges helping right.
+
+The words were collected on Moral Stories' 1,000 dev norms, of which 989 have one; 978 of the 995 norms with a stated
+sentiment are judged by its sign, and 10 of the other 17 count a negated action the other way ("It's rude to not help").
+Of the 15,443 other norms of those rows, many with synonyms and antonyms from WordNet, 270 have none.
 """
 
 from __future__ import annotations
@@ -111,7 +115,6 @@ _ADJECTIVES = {RIGHT: ("good", "right", "fine", "nice"), WRONG: ("wrong", "bad",
 _MODALS = {RIGHT: ("should", "must", "ought to"), WRONG: ("should not", "must not", "ought not to")}
 
 _EXPANSIONS = (
-    ("[\u2018\u2019`]", "'"),
     ("_", " "),
     (r"^(?:it'?s|is)\b", "It is"),
     (r"^you'?re\b", "You are"),
@@ -244,7 +247,7 @@ def _reading(text: str, found: re.Match[str]) -> Reading | None:
     elif found.re is _JUDGED:
         bare = False
     judgment = judgment.other if negations % 2 else judgment
-    return Reading(judgment, f"{who} {rest}".strip(), before, after, words, bare)
+    return Reading(judgment, " ".join([*who.split(), *rest.split()]), before, after, words, bare)
 
 
 def rejudge(norm: Norm, judgment: Judgment, rng: random.Random) -> str:
@@ -259,4 +262,5 @@ def rejudge(norm: Norm, judgment: Judgment, rng: random.Random) -> str:
 
 
 def _bare(text: str) -> str:
-    return " ".join(text.split()).strip(" .!?;,\"'")
+    """Single spaces, straight apostrophes, no punctuation around."""
+    return " ".join(re.sub("[\u2018\u2019`]", "'", text).split()).strip(" .!?;,\"'")
