@@ -29,7 +29,7 @@ from refiner_env.tasks.moral_stories import (
     opposed,
     phrases_of,
 )
-from refiner_env.tasks.norms import ACTION_MARK, RIGHT, Norm, read_judgment
+from refiner_env.tasks.norms import ACTION_MARK, OPENINGS, RIGHT, Norm, read_judgment
 from refiner_env.tasks.phrases import NO_HINT
 from refiner_env.types import Fault, Feedback, ParseFailure, Problem, Scores
 
@@ -165,19 +165,34 @@ def check_perturbation(p: Problem, kind: str | None, rng: random.Random) -> None
     assert TASK.read_feedback(TASK.describe([fault])).faults == (fault,), (p, wrong)
 
 
-@pytest.mark.parametrize("listed", [True, False])
-def test_gold_is_right(corpus: list[Problem], listed: bool) -> None:
+def with_and_without_lists(problems: list[Problem]) -> list[Problem]:
+    return [*problems, *(replace(p, gold_metadata={}) for p in problems)]
+
+
+def test_gold_of_procedural_problems_is_right() -> None:
     rng = random.Random(0)
-    for p in [*PROBLEMS, *corpus[::4]]:
-        check_gold(p if listed else replace(p, gold_metadata={}), rng)
+    for p in with_and_without_lists([*PROBLEMS, DUCKS]):
+        check_gold(p, rng)
 
 
-@pytest.mark.parametrize("listed", [True, False])
+def test_gold_of_the_corpus_is_right(corpus: list[Problem]) -> None:
+    rng = random.Random(0)
+    for p in with_and_without_lists(corpus[::4]):
+        check_gold(p, rng)
+
+
 @pytest.mark.parametrize("kind", [*PERTURBATIONS, None])
-def test_perturbations_are_wrong(corpus: list[Problem], kind: str | None, listed: bool) -> None:
+def test_perturbations_of_procedural_problems_are_wrong(kind: str | None) -> None:
     rng = random.Random(1)
-    for p in [*PROBLEMS, *corpus[::4]]:
-        check_perturbation(p if listed else replace(p, gold_metadata={}), kind, rng)
+    for p in with_and_without_lists([*PROBLEMS, DUCKS]):
+        check_perturbation(p, kind, rng)
+
+
+@pytest.mark.parametrize("kind", [*PERTURBATIONS, None])
+def test_perturbations_of_the_corpus_are_wrong(corpus: list[Problem], kind: str | None) -> None:
+    rng = random.Random(1)
+    for p in with_and_without_lists(corpus[::4]):
+        check_perturbation(p, kind, rng)
 
 
 def test_problems_without_lists_have_perturbations_and_rephrasings() -> None:
@@ -194,12 +209,22 @@ def test_problems_without_lists_have_perturbations_and_rephrasings() -> None:
     assert len({TASK.rephrase(BARE, rng) for _ in range(60)}) > 5
 
 
+def test_a_listed_norm_of_another_kind_is_not_taken() -> None:
+    lists = {"misaligned": ("You shouldn't be honest when you sell something.", "You should be honest when you sell.")}
+    for kind in PERTURBATIONS:
+        check_perturbation(replace(DUCKS, gold_metadata=lists), kind, random.Random(0))
+
+
 def test_where_all_is_right_only_what_is_no_norm_is_wrong() -> None:
-    openings = ("You should", "You shouldn't", "It's good not to", "It's wrong not to")
+    openings = [opening for judged in OPENINGS.values() for opening in judged]
     everything = tuple(f"{opening} {phrase}." for opening in openings for phrase in ("whistle", *UNRELATED))
     p = Problem("p", "Nothing.", "You should whistle.", None, {}, {"paraphrases": everything})
-    for seed in range(20):
-        assert kinds(p, TASK.perturb(p, random.Random(seed)))
+    assert kinds(p, TASK.perturb(p, random.Random(0))) == ["syntax"]
+
+
+def test_a_gold_that_no_other_words_go_with_is_its_only_rephrasing() -> None:
+    p = replace(BARE, gold="Not helping a stranger could make you look heartless.")
+    assert {TASK.rephrase(p, random.Random(seed)) for seed in range(20)} == {p.gold}
 
 
 def test_perturb_is_a_function_of_its_generator() -> None:
@@ -243,12 +268,46 @@ def test_faults_name_what_is_wrong(hypothesis: str, kind: str | None, hint: str 
     assert [(f.kind, f.hint) for f in TASK.diagnose(DUCKS, hypothesis)] == ([(kind, hint)] if kind else [])
 
 
-def test_lists_outweigh_nearness() -> None:
-    """A norm that is nearer to one that is listed as wrong is wrong, though it is near gold too."""
-    near = "It's good to deceive an honest buyer."
-    assert kinds(DUCKS, near) == ["contradiction"]
-    police = "It's right to be honest to the police when you sell."
-    assert kinds(BARE, police) == [] and kinds(DUCKS, "It's right to be honest to police.") == ["misaligned"]
+HELP = Problem(
+    "help/1",
+    "An old neighbor of Ann is ill.",
+    "You should help an old neighbor with the shopping.",
+    None,
+    {},
+    {
+        "contradictions": (
+            "You should help a rich neighbor with the shopping.",
+            "It's wrong not to help an old neighbor with the shopping.",
+        ),
+        "misaligned": (
+            "You should help an old neighbor with the painting.",
+            "It's wrong to help an old neighbor with the gardening.",
+        ),
+    },
+)
+
+
+@pytest.mark.parametrize(
+    ("hypothesis", "kind", "without_lists"),
+    [
+        ("You should help a rich neighbor with shopping.", ["contradiction"], []),
+        ("It's wrong not to help an old neighbor with the shopping.", ["contradiction"], []),
+        ("You should help an old neighbor with painting.", ["misaligned"], []),
+        ("It's bad to help an old neighbor with gardening.", ["misaligned"], ["contradiction"]),
+    ],
+)
+def test_lists_outweigh_gold(hypothesis: str, kind: list[str], without_lists: list[str]) -> None:
+    """What is listed as wrong is wrong, and so is what is nearer to that than to gold, though gold is near too."""
+    assert kinds(HELP, hypothesis) == kind
+    assert kinds(replace(HELP, gold_metadata={}), hypothesis) == without_lists
+
+
+def test_paraphrases_of_unknown_judgment_do_not_turn_gold_round() -> None:
+    """No table knows "avaricious", so that it reads as if keeping were right. Word by word the paraphrase is right."""
+    paraphrase = "It's avaricious to keep what you owe."
+    p = replace(HELP, gold="It's greedy to keep what you owe.", gold_metadata={"paraphrases": (paraphrase,)})
+    assert kinds(p, "It's good to keep what you owe.") == ["contradiction"]
+    assert kinds(p, paraphrase.upper()) == kinds(p, "It's wrong to keep what you owe.") == []
 
 
 def test_gold_is_right_even_where_it_is_listed_as_wrong() -> None:
@@ -272,6 +331,12 @@ def test_scores(hypothesis: str, exact: bool, equivalent: bool, answer: bool) ->
     assert (scores.ir_exact, scores.ir_equivalent) == (exact, equivalent)
     assert scores.answer == answer
     assert 0 < scores.similarity <= 1 and (scores.similarity == 1) == exact
+
+
+def test_an_immoral_action_near_golds_is_no_answer() -> None:
+    story = "<|SIT|> A car is sold. <|INT|> Ann wants to sell. <|I_ACT|> Ann tells Bob nothing about the rust. <|NRM|>"
+    for action, answer in (("Ann tells Bob nothing about rust.", False), ("Ann tells Bob about rust.", True)):
+        assert TASK.score(replace(BARE, text=story), f"You should be kind. <|M_ACT|> {action}").answer == answer
 
 
 def test_similarity_orders_hypotheses() -> None:

@@ -87,6 +87,21 @@ def test_rejudging_changes_the_judgment_alone(text: str, judgment: Judgment, act
 
 
 @pytest.mark.parametrize(
+    ("text", "start", "end"),
+    [
+        ("Not feeding the ducks is unhealthy.", "Not feeding the ducks is ", "."),
+        ("Guests are expected not to feed the ducks.", "Guests ", " feed the ducks."),
+        ("It's annoying when people feed the ducks.", "It is ", " when people feed the ducks."),
+        ("It's good for guests not to feed the ducks.", "It is ", " for guests not to feed the ducks."),
+    ],
+)
+def test_where_no_opening_fits_the_words_that_judge_are_exchanged(text: str, start: str, end: str) -> None:
+    for judgment in Judgment:
+        new = rejudge(norm(text), judgment, random.Random(0))
+        assert new.startswith(start) and new.endswith(end), new
+
+
+@pytest.mark.parametrize(
     ("text", "expected"),
     [
         ("You should rest. <|M_ACT|> Ann rests.", ("You should rest.", "Ann rests.")),
