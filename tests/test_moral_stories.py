@@ -26,6 +26,7 @@ from refiner_env.tasks.moral_stories import (
     MoralStories,
     chrf,
     gold_norm,
+    nearness,
     opposed,
     phrases_of,
 )
@@ -391,6 +392,13 @@ def test_opposites() -> None:
     assert opposed("be honest to all", "be dishonest to all") and opposed("be careless", "be careful")
     assert not opposed("go to town", "go into town") and not opposed("be honest", "be honest")
     assert not opposed("be honest and kind", "be dishonest and unkind")  # twice makes the same again
+
+
+def test_one_action_may_be_judged_both_ways() -> None:
+    """The corpus lists such contradictions: neither hides the other."""
+    norms = [gold_norm(replace(BARE, gold=f"{opening} rest.")) for opening in ("It's good to", "It's bad to")]
+    for others in (norms, norms[::-1]):
+        assert [nearness(norms[0], others, norm.judgment) for norm in norms] == [1, 1]
 
 
 def test_nearness_does_not_pay_for_saying_more() -> None:

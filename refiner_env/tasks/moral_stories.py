@@ -213,8 +213,8 @@ def nearness(norm: Norm, others: Sequence[Norm], judgment: Judgment) -> float:
     Others whose action is the opposite, as "be dishonest" of "be honest", count under the opposite judgment.
     """
     phrase = norm.phrase.lower()
-    phrases = {other.phrase.lower(): other.judgment for other in others}
-    return chrf(phrase, tuple(p for p, judged in phrases.items() if (judged is judgment) != opposed(phrase, p)))
+    judged = {(other.phrase.lower(), other.judgment): None for other in others}  # each once, in order
+    return chrf(phrase, tuple(p for p, theirs in judged if (theirs is judgment) != opposed(phrase, p)))
 
 
 def near_answer(problem: Problem, action: str) -> bool:
