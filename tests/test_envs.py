@@ -73,6 +73,7 @@ def test_the_ids_are_there() -> None:
         "Refiner/MathWordProblem-v0",
         "Refiner/MathWordProblem.oracle-v0",
         "Refiner/MathWordProblem.none-v0",
+        "Refiner/MoralStories-v0",
     } <= set(IDS)
 
 

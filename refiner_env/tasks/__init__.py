@@ -2,11 +2,13 @@
 
 from refiner_env.registry import Registry
 from refiner_env.tasks.math_word_problem import MathWordProblem
+from refiner_env.tasks.moral_stories import MoralStories
 from refiner_env.tasks.synthetic_reasoning import SyntheticReasoning
 from refiner_env.types import Task
 
 TASKS: Registry[type[Task]] = Registry("task")  # type: ignore[type-arg]
 TASKS.register(MathWordProblem.name, MathWordProblem, short="mwp")
 TASKS.register(SyntheticReasoning.name, SyntheticReasoning, short="snlr")
+TASKS.register(MoralStories.name, MoralStories, short="moral")
 
-__all__ = ["TASKS", "MathWordProblem", "SyntheticReasoning"]
+__all__ = ["TASKS", "MathWordProblem", "MoralStories", "SyntheticReasoning"]
