@@ -7,15 +7,18 @@ Neither torch nor `datasets` is imported before something is saved or loaded.
 """
 
 from data.corpus import Audit, Corpus, Splits, carve_dev, check_disjoint, content_hash, require_problems, text_key
+from data.formats import FORMATS, Format, read_corpus
+from data.mwp_formats import prefix_to_program
 from data.sources import SOURCES, DataOptions, limited, load_splits
 from data.storage import load_saved, save_splits
-from data.svamp import prefix_to_program, read_svamp_csv
 
 __all__ = [
+    "FORMATS",
     "SOURCES",
     "Audit",
     "Corpus",
     "DataOptions",
+    "Format",
     "Splits",
     "carve_dev",
     "check_disjoint",
@@ -24,7 +27,7 @@ __all__ = [
     "load_saved",
     "load_splits",
     "prefix_to_program",
-    "read_svamp_csv",
+    "read_corpus",
     "require_problems",
     "save_splits",
     "text_key",

@@ -32,7 +32,7 @@ def save_splits(splits: Splits, folder: str | os.PathLike[str], *, overwrite: bo
     Raises:
         DataError: the folder is in use or cannot be written, or metadata is not JSON.
     """
-    datasets = _datasets()
+    datasets = import_datasets()
     target = Path(folder).resolve()
     _check_free(target, overwrite)
     problems = [p for part in splits.parts.values() for p in part]
@@ -56,7 +56,7 @@ def save_splits(splits: Splits, folder: str | os.PathLike[str], *, overwrite: bo
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as scratch:
             new = Path(scratch) / target.name
-            with _no_progress_bars(datasets):
+            with no_progress_bars(datasets):
                 tables.save_to_disk(new)
             (new / AUDIT_FILE).write_text(json.dumps(record, indent=2), encoding="utf-8")
             if target.exists():
@@ -76,7 +76,7 @@ def load_saved(folder: str | os.PathLike[str]) -> Splits:
     path = Path(folder)
     if not path.is_dir():
         raise DataError(f"Looked for saved splits in {path}: no such folder. `refiner data --out` writes one.")
-    datasets = _datasets()
+    datasets = import_datasets()
     try:
         record = json.loads((path / AUDIT_FILE).read_text(encoding="utf-8"))
         tables = datasets.load_from_disk(path)
@@ -107,16 +107,22 @@ def _check_free(target: Path, overwrite: bool) -> None:
         raise DataError(f"{target} already holds saved splits; choose another folder, or give --overwrite.")
 
 
-def _datasets() -> Any:
+def import_datasets() -> Any:
+    """The package `datasets`.
+
+    Raises:
+        DataError: it is not installed.
+    """
     try:
         import datasets
     except ModuleNotFoundError:
-        raise DataError("Saved splits need the package datasets: pip install -e '.[train]'") from None
+        raise DataError("This needs the package datasets: pip install -e '.[train]'") from None
     return datasets
 
 
 @contextmanager
-def _no_progress_bars(datasets: Any) -> Iterator[None]:
+def no_progress_bars(datasets: Any) -> Iterator[None]:
+    """Keep `datasets` silent."""
     shown = not datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()
     try:
@@ -152,9 +158,9 @@ def _problem(row: dict[str, Any]) -> Problem:
 
 
 def _read_json(text: str) -> dict[str, Any]:
-    return {key: _frozen(value) for key, value in json.loads(text).items()}
+    return {key: frozen(value) for key, value in json.loads(text).items()}
 
 
-def _frozen(value: Any) -> Any:
+def frozen(value: Any) -> Any:
     """JSON arrays as tuples, at any depth of arrays."""
-    return tuple(map(_frozen, value)) if isinstance(value, list) else value
+    return tuple(map(frozen, value)) if isinstance(value, list) else value
