@@ -62,8 +62,8 @@ class Corpus:
     """The name of its problems' task; "" where nothing says."""
     places: tuple[str, ...]
     """Where each problem stands, e.g. `row 2 (line 31)`."""
-    wrong_labels: int = 0
-    """Rows whose label, as it stands in the file, does not give the stated answer."""
+    wrong_labels: tuple[str, ...] = ()
+    """Places of the rows whose label, as it stands in the file, does not give the stated answer."""
     dialects: Mapping[str, int] = field(default_factory=dict)
     """Rows by spelling of the label, where the format has several."""
 

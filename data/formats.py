@@ -167,7 +167,8 @@ def read_corpus(
     dialects: Counter[str] = Counter()
     uids: set[str] = set()
     tasks = {chosen.task} - {""}
-    disagreements = wrong_labels = 0
+    wrong_labels: list[str] = []
+    disagreements = 0
     for index, row in enumerate(table.rows):
         try:
             if isinstance(row.cells, MalformedError):
@@ -186,7 +187,8 @@ def read_corpus(
         uids.add(reading.problem.uid)
         tasks |= {reading.task} - {""}
         dialects.update(reading.dialects)
-        wrong_labels += reading.wrong_label
+        if reading.wrong_label:
+            wrong_labels.append(row.place)
         if reading.disagreement:
             disagreements += 1
             messages.append(f"{table.name}, {row.place}, {reading.disagreement}; {_DONE[on_disagreement]}.")
@@ -197,7 +199,7 @@ def read_corpus(
     repairs = Counter(kind for p in problems for kind in p.metadata.get("repairs", ()))
     report = Audit(rows, len(problems), rows - len(problems), disagreements, dict(repairs), tuple(messages))
     task = next(iter(tasks), "")
-    return Corpus(tuple(problems), report, chosen.name, task, tuple(places), wrong_labels, dict(dialects))
+    return Corpus(tuple(problems), report, chosen.name, task, tuple(places), tuple(wrong_labels), dict(dialects))
 
 
 def recognise(table: Table, asked: Format | None = None) -> Format:

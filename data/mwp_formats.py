@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
+from data.corpus import Corpus, text_key
 from data.tables import Cells, MalformedError, Reading, finite, number_of, numbers_of, text_of
 from refiner_env.tasks import program as ir
 from refiner_env.types import Fault, ParseFailure, Problem
@@ -126,6 +129,24 @@ def refiner_mwp_test(row: Cells, uid: str) -> Reading:
         raise MalformedError.cell("Linear_Formula", formula, f"it has no value ({value.kind})")
     problem = Problem(uid, mended, ir.render(label), stated, {"numbers": numbers})
     return _reading(row, problem, value, repairs, ir.execute(label, listed))
+
+
+def looked_up(corpus: Corpus, original: Corpus) -> Corpus:
+    """Unknown numbers from a corpus that has the same texts with all their numbers (`looked_up_numbers`)."""
+    numbers = {text_key(p): p.metadata["numbers"] for p in original.problems}
+
+    def filled(problem: Problem) -> Problem:
+        mine = problem.metadata["numbers"]
+        theirs = numbers.get(text_key(problem), ())
+        agree = len(mine) == len(theirs) and all(math.isnan(a) or a == b for a, b in zip(mine, theirs, strict=True))
+        if not agree or not any(map(math.isnan, mine)):
+            return problem
+        repairs = ("looked_up_numbers" if r == "unknown_numbers" else r for r in problem.metadata["repairs"])
+        return replace(problem, metadata={**problem.metadata, "numbers": theirs, "repairs": tuple(repairs)})
+
+    problems = tuple(map(filled, corpus.problems))
+    repairs = Counter(kind for p in problems for kind in p.metadata.get("repairs", ()))
+    return replace(corpus, problems=problems, report=replace(corpus.report, repairs=dict(repairs)))
 
 
 # ---------------------------------------------------------------------------------------------- what they share

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from data.corpus import Audit, Corpus, Splits, carve_dev, check_disjoint, drop_overlaps, text_key
 from data.formats import FORMATS, MATH, MORAL, REASONING, SHORT_NAMES, read_corpus
+from data.mwp_formats import looked_up
 from data.storage import load_saved
 from refiner_env.errors import DataError, OptionError, UnknownNameError
 from refiner_env.options import flag, option, validate
@@ -151,11 +152,17 @@ def _svamp(task: Task[Any], options: DataOptions, root: Path | None) -> Splits:
 
 
 def _refiner_mwp(task: Task[Any], options: DataOptions, root: Path | None) -> Splits:
-    """The official training and test files. The official validation file is the test set: it is not read."""
+    """The official training and test files. The official validation file is the test set: it is not read.
+
+    Numbers that the test file does not have come from svamp/SVAMP.json, where that is there too.
+    """
     _check_task(task, "refiner-mwp", MATH)
     folder = _corpora(root, "refiner/mwp", "critique_train.json", "refiner-mwp")
     train = _read(folder / "critique_train.json", "refiner-mwp", options)
     test = _read(folder / "critique_test.json", "refiner-mwp-test", options)
+    original = folder.parent.parent / "svamp" / "SVAMP.json"
+    if original.exists():
+        test = looked_up(test, read_corpus(original, "svamp-json"))
     return _assembled("refiner-mwp", train, None, test, options)
 
 

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -33,8 +33,6 @@ def save_splits(splits: Splits, folder: str | os.PathLike[str], *, overwrite: bo
         DataError: the folder is in use or cannot be written, or metadata is not JSON.
     """
     datasets = import_datasets()
-    target = Path(folder).resolve()
-    _check_free(target, overwrite)
     problems = [p for part in splits.parts.values() for p in part]
     text, number = datasets.Value("string"), datasets.Value("float64")
     answer = text if any(isinstance(p.answer, str) for p in problems) else number
@@ -47,11 +45,31 @@ def save_splits(splits: Splits, folder: str | os.PathLike[str], *, overwrite: bo
         metadata=text,
         gold_metadata=text,
     )
-    tables = datasets.DatasetDict()
-    for name, part in splits.parts.items():
-        if part:  # datasets cannot load a table without rows
-            tables[name] = datasets.Dataset.from_list([_row(p) for p in part], features)
+    rows = {name: [_row(p) for p in part] for name, part in splits.parts.items()}
     record = {"name": splits.name, "content_hash": content_hash(splits), "audit": asdict(splits.audit)}
+    return save_tables(rows, features, record, folder, overwrite=overwrite)
+
+
+def save_tables(
+    parts: Mapping[str, Sequence[dict[str, Any]]],
+    features: Any,
+    record: Mapping[str, Any],
+    folder: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+) -> Path:
+    """Write rows by split as a `datasets.DatasetDict` and a record beside it, and return the folder.
+
+    Raises:
+        DataError: the folder is in use or cannot be written.
+    """
+    datasets = import_datasets()
+    target = Path(folder).resolve()
+    check_free(target, overwrite)
+    tables = datasets.DatasetDict()
+    for name, rows in parts.items():
+        if rows:  # datasets cannot load a table without rows
+            tables[name] = datasets.Dataset.from_list(list(rows), features)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as scratch:
@@ -63,7 +81,7 @@ def save_splits(splits: Splits, folder: str | os.PathLike[str], *, overwrite: bo
                 shutil.rmtree(target)
             new.rename(target)
     except OSError as error:
-        raise DataError(f"Splits cannot be saved to {target}: {error}.") from error
+        raise DataError(f"{target} cannot be saved: {error}.") from error
     return target
 
 
@@ -93,7 +111,12 @@ def load_saved(folder: str | os.PathLike[str]) -> Splits:
     return splits
 
 
-def _check_free(target: Path, overwrite: bool) -> None:
+def check_free(target: Path, overwrite: bool) -> None:
+    """Refuse a folder that holds something else, or splits that may not be replaced.
+
+    Raises:
+        DataError: it does.
+    """
     if not target.exists():
         return
     if not target.is_dir():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import difflib
 import io
 import json
 import math
@@ -221,7 +222,10 @@ def _text(path: Path, advice: str) -> str:
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        raise DataError(f"Looked for {path}, but there is no such file. {advice}".rstrip()) from None
+        beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+        close = difflib.get_close_matches(path.name, beside, n=1)
+        nearest = f" Did you mean {close[0]!r}?" if close else ""
+        raise DataError(f"Looked for {path}, but there is no such file.{nearest} {advice}".rstrip()) from None
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error}. {advice}".rstrip()) from error
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
