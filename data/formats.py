@@ -26,7 +26,7 @@ from typing import Any, Literal, get_args
 from data import moral_formats, mwp_formats, srn_formats
 from data.corpus import Audit, Corpus
 from data.storage import frozen
-from data.tables import HUB, Cells, MalformedError, Reading, Table, open_table, text_of, value_of
+from data.tables import HUB, Cells, MalformedError, Reading, Table, open_table, text_of
 from refiner_env.errors import DataError, UnknownNameError
 from refiner_env.registry import Registry
 from refiner_env.types import Problem
@@ -49,7 +49,7 @@ class Format:
     columns: tuple[str, ...]
     """Columns or keys that every row has. The format with the most of them is taken where several fit."""
     read: Callable[[Cells, str], Reading]
-    """(row, uid) -> what it became. Raises MalformedError."""
+    """(row with all columns, uid) -> what it became. Raises MalformedError."""
     prefix: str
     """Uids are `<prefix>/<file stem>/<row>`, unless the rows have their own."""
     where: str = ""
@@ -58,10 +58,10 @@ class Format:
 
 def _own(row: Cells, uid: str) -> Reading:
     """A row in our own format."""
-    answer = value_of(row, "answer")
+    answer = row["answer"]
     if isinstance(answer, bool) or not isinstance(answer, str | int | float | None):
         raise MalformedError.cell("answer", answer, "it is neither a text nor a number")
-    gold = text_of(row, "gold") if value_of(row, "gold") is not None else None
+    gold = text_of(row, "gold") if row["gold"] is not None else None
     metadata = [_mapping(row, key) for key in ("metadata", "gold_metadata")]
     uid = text_of(row, "uid") if row.get("uid") else uid
     answer = float(answer) if isinstance(answer, int) else answer
@@ -173,6 +173,8 @@ def read_corpus(
         try:
             if isinstance(row.cells, MalformedError):
                 raise row.cells
+            if missing := [column for column in chosen.columns if column not in row.cells]:
+                raise MalformedError(missing[0], f"is missing: the row has {', '.join(row.cells) or 'nothing'}")
             reading = chosen.read(row.cells, f"{chosen.prefix}/{stem}/{index}")
             if reading.problem.uid in uids:
                 raise MalformedError("", f"has the uid {reading.problem.uid!r} of an earlier row")
@@ -215,17 +217,18 @@ def recognise(table: Table, asked: Format | None = None) -> Format:
         return fitting
     if asked and have >= set(asked.columns):
         return asked
-    near = asked or max(formats, key=lambda f: len(have & set(f.columns)) / len(f.columns))
-    missing = next(column for column in near.columns if column not in have)
     place = ", line 1" if table.noun == "column" and not table.name.startswith(HUB) else ""
     found = f"the header is {','.join(table.columns)!r}" if place else f"it has {', '.join(table.columns) or 'no rows'}"
     if asked:
+        missing = next(column for column in asked.columns if column not in have)
         looks = f" It looks like {fitting.name}." if fitting else ""
         told = f"{table.name}{place}, {table.noun} {missing} is missing: {found}.{looks} {asked.where}"
         raise DataError(told.rstrip())
+    near = max(formats, key=lambda f: len(have & set(f.columns)) / len(f.columns))
+    lacking = ", ".join(column for column in near.columns if column not in have)
+    nearest = f" The nearest, {near.name}, needs {lacking} too." if have & set(near.columns) else ""
     raise DataError(
-        f"{table.name}{place} has none of the known formats: {found}. The nearest, {near.name}, needs {missing} too. "
-        f"Known: {', '.join(FORMATS.names())}."
+        f"{table.name}{place} is in none of the known formats: {found}.{nearest} Known: {', '.join(FORMATS.names())}."
     )
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from data.tables import Cells, MalformedError, Reading, text_of, texts_of, value_of
+from data.tables import Cells, MalformedError, Reading, text_of, texts_of
 from refiner_env.types import Problem
 
 MARKS = ("<|SIT|>", "<|INT|>", "<|I_ACT|>", "<|NRM|>")
@@ -51,7 +51,7 @@ def moral_critic(row: Cells, uid: str) -> Reading:
     """REFINER's critic_*_prep.json: a story with norms that say the same, the opposite, and something else."""
     story = [text_of(row, key) for key in STORY]
     right, wrong, other = (list(texts_of(row, key)) for key in ("other_norms", "other_anti_norms", "fake_norms"))
-    if value_of(row, "anti_norm") is not None:
+    if row["anti_norm"] is not None:
         wrong.insert(0, text_of(row, "anti_norm"))
     repairs = []
     if any("_" in text for text in (*right, *wrong, *other)):

@@ -127,6 +127,7 @@ def short(value: object) -> str:
 
 
 # ------------------------------------------------------------------------------------------------------ cells
+# Whoever reads a row has seen to it that its keys are there.
 
 
 def text_of(row: Cells, key: str, *, empty: bool = False) -> str:
@@ -135,7 +136,7 @@ def text_of(row: Cells, key: str, *, empty: bool = False) -> str:
     Raises:
         MalformedError: it is no text, or empty where it may not be.
     """
-    value = value_of(row, key)
+    value = row[key]
     if not isinstance(value, str):
         raise MalformedError.cell(key, value, "it is no text")
     words = " ".join(value.split())
@@ -150,7 +151,7 @@ def texts_of(row: Cells, key: str) -> tuple[str, ...]:
     Raises:
         MalformedError: it is no list of texts.
     """
-    values = value_of(row, key)
+    values = row[key]
     if not isinstance(values, list) or not all(isinstance(value, str) and value.strip() for value in values):
         raise MalformedError.cell(key, values, "it is no list of texts")
     return tuple(" ".join(value.split()) for value in values)
@@ -162,7 +163,7 @@ def number_of(row: Cells, key: str) -> float:
     Raises:
         MalformedError: it is none.
     """
-    return _number(row, key, value_of(row, key))
+    return _number(row, key, row[key])
 
 
 def numbers_of(row: Cells, key: str) -> tuple[float, ...]:
@@ -171,24 +172,13 @@ def numbers_of(row: Cells, key: str) -> tuple[float, ...]:
     Raises:
         MalformedError: one of them is no number, or there are none.
     """
-    value = value_of(row, key)
+    value = row[key]
     parts = value.split() if isinstance(value, str) else value
     if not isinstance(parts, list):
         raise MalformedError.cell(key, value, "it is no list of numbers")
     if not parts:
         raise MalformedError.cell(key, value, "there are no numbers")
     return tuple(_number(row, key, part) for part in parts)
-
-
-def value_of(row: Cells, key: str) -> Any:
-    """What stands under a key.
-
-    Raises:
-        MalformedError: nothing does.
-    """
-    if key not in row:
-        raise MalformedError(key, f"is missing: the row has {', '.join(row) or 'nothing'}")
-    return row[key]
 
 
 def finite(text: str | float) -> float:
