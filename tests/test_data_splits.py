@@ -252,13 +252,18 @@ def test_options_out_of_range_are_refused(change: dict[str, Any]) -> None:
         load_splits(MathWordProblem(), replace(SMALL, **change))
 
 
-def test_importing_data_and_making_splits_is_light() -> None:
+def test_nothing_heavy_is_imported_before_something_is_saved(tmp_path: Path) -> None:
     code = (
         "import sys, data; from refiner_env.tasks import MathWordProblem;"
         "data.load_splits(MathWordProblem(), data.DataOptions(n_train=5, n_dev=5, n_test=5));"
+        "import pathlib, data.cli;"
+        "path = pathlib.Path(sys.argv[1]); path.write_text('Question,Numbers,Equation,Answer');"
+        "data.cli.main(['audit', str(path)]); data.cli.main(['show', '--n-train', '5', '--n-dev', '5', '--n-test', '5']);"
         "sys.exit(sorted({'torch', 'datasets', 'transformers', 'pyarrow'} & set(sys.modules)) or 0)"
     )
-    done = subprocess.run([sys.executable, "-c", code], env=None, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "x")], env=None, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
 
 
