@@ -5,8 +5,8 @@
     corpus.format, corpus.problems[0].gold, corpus.report.repairs
 
 A corpus of your own, as `refiner-env`: JSON lines, a JSON array or a dataset, in which each row is a problem.
-`uid`, `task`, `metadata` and `gold_metadata` may be left out. A math word problem needs the values behind its
-placeholders, so its line is
+`uid`, `task`, `metadata` and `gold_metadata` may be left out; `gold` and `answer` may be null. Runs of white space in
+texts become single blanks. A math word problem needs the values behind its placeholders, so its line is
 
     {"text": "Tom has number0 pens and buys number1 more. How many has he?",
      "gold": "#0: add ( number0, number1 ) | EOS", "answer": 7.0,
@@ -26,7 +26,7 @@ from typing import Any, Literal, get_args
 from data import moral_formats, mwp_formats, srn_formats
 from data.corpus import Audit, Corpus
 from data.storage import frozen
-from data.tables import HUB, Cells, MalformedError, Reading, Table, open_table, text_of
+from data.tables import HUB, Cells, MalformedError, Reading, Table, open_table, short, text_of
 from refiner_env.errors import DataError, UnknownNameError
 from refiner_env.registry import Registry
 from refiner_env.types import Problem
@@ -74,11 +74,11 @@ def _mapping(row: Cells, key: str) -> dict[str, Any]:
     value = row.get(key) or {}
     try:
         value = json.loads(value) if isinstance(value, str) else value
-    except ValueError:
+        if isinstance(value, Mapping):
+            return {name: frozen(item) for name, item in value.items()}
+    except (ValueError, RecursionError):
         raise MalformedError.cell(key, value, "it is no JSON") from None
-    if not isinstance(value, Mapping):
-        raise MalformedError.cell(key, value, "it is no object")
-    return {name: frozen(item) for name, item in value.items()}
+    raise MalformedError.cell(key, value, "it is no object")
 
 
 _MWP = ("ID", "Body", "Question", "Numbers", "Equation", "Answer", "Linear_Formula")
@@ -174,7 +174,7 @@ def read_corpus(
             if isinstance(row.cells, MalformedError):
                 raise row.cells
             if missing := [column for column in chosen.columns if column not in row.cells]:
-                raise MalformedError(missing[0], f"is missing: the row has {', '.join(row.cells) or 'nothing'}")
+                raise MalformedError(missing[0], f"is missing: the row has {short(', '.join(row.cells))}")
             reading = chosen.read(row.cells, f"{chosen.prefix}/{stem}/{index}")
             if reading.problem.uid in uids:
                 raise MalformedError("", f"has the uid {reading.problem.uid!r} of an earlier row")
@@ -218,7 +218,7 @@ def recognise(table: Table, asked: Format | None = None) -> Format:
     if asked and have >= set(asked.columns):
         return asked
     place = ", line 1" if table.noun == "column" and not table.name.startswith(HUB) else ""
-    found = f"the header is {','.join(table.columns)!r}" if place else f"it has {', '.join(table.columns) or 'no rows'}"
+    found = f"the header is {','.join(table.columns)!r}" if place else f"it has {', '.join(table.columns)!r}"
     if asked:
         missing = next(column for column in asked.columns if column not in have)
         looks = f" It looks like {fitting.name}." if fitting else ""

@@ -230,6 +230,8 @@ def _text(path: Path, advice: str) -> str:
 def _checked(cells: Cells) -> Cells | MalformedError:
     """The row, unless a text in it is not UTF-8."""
     for key, value in cells.items():
+        if _SURROGATE.search(key):
+            return MalformedError("", f"has a key that is not UTF-8: {key!r}")
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
         if _SURROGATE.search(text):
             return MalformedError.cell(key, value, "it is not UTF-8")
@@ -274,9 +276,10 @@ def _json_array(name: str, text: str) -> Iterator[Row]:
         line, counted = line + text.count("\n", counted, position), position
         try:
             value, position = decode(text, position)
+            cells = _object(value)
         except (ValueError, RecursionError) as error:
             raise DataError(f"{name}, row {index} (line {line}), is no JSON: {_reason(error)}.") from None
-        yield Row(f"row {index} (line {line})", _object(value))
+        yield Row(f"row {index} (line {line})", cells)
         position, index = _end(skip(text, position)), index + 1
         if text.startswith(",", position):
             position = _end(skip(text, position + 1))

@@ -174,7 +174,7 @@ def test_places_are_physical_lines(tmp_path: Path) -> None:
     ("content", "said"),
     [
         (b"[1, 2]", "none of the known formats"),
-        (b"[]", "it has no rows"),
+        (b"[]", "it has ''"),
         (b"[{},", "row 1 (line 1), is no JSON"),
         (b'[{"a": 1}\n{"a": 2}]', "after row 0 (line 1), ',' or ']' is missing"),
         (b'[{"a": 1}] more', "something follows the array"),
@@ -196,12 +196,23 @@ def test_files_that_hold_no_rows_are_refused_in_one_line(content: bytes, said: s
 
 def test_a_bad_line_of_json_spoils_only_itself(tmp_path: Path) -> None:
     path = tmp_path / "x"
-    bad = [b'{"Question"', b"[1]", b'{"Question": "caf\xe9"}', b'{"Question": "\\ud83d"}', b'{"Answer": ' + b"9" * 5000]
+    bad = [
+        b'{"Question"',
+        b"[1]",
+        b'{"Question": "caf\xe9"}',
+        b'{"Question": "\\ud83d"}',
+        b'{"\\ud83d": 1}',
+        b'{"Answer": ' + b"9" * 5000,
+    ]
     path.write_bytes(b"\n".join([json.dumps(CSV).encode(), *bad, json.dumps(CSV).encode()]))
     report = read_corpus(path).report
-    assert (report.rows, report.kept) == (7, 2)
+    assert (report.rows, report.kept) == (8, 2)
     expected = ("(line 2), the row is no JSON", "(line 3), the row is no object", "(line 4), key Question", "UTF-8")
-    expected += ("(line 5), key Question", "(line 6), the row is no JSON")
+    expected += (
+        "(line 5), key Question",
+        "(line 6), the row has a key that is not UTF-8",
+        "(line 7), the row is no JSON",
+    )
     assert all(part in "\n".join(report.messages) for part in expected)
 
 
@@ -229,7 +240,7 @@ def test_missing_keys_are_named(name: str, key: str, tmp_path: Path) -> None:
     path = write(tmp_path, *[ROWS[name]] * 3, row)
     report = read_corpus(path, name).report
     assert report.skipped >= 1  # the stories have their own ids, so that copies of them are refused
-    assert f"row 3 (line 5), key {key} is missing: the row has {next(iter(row))}" in report.messages[-1]
+    assert f"row 3 (line 5), key {key} is missing: the row has '{next(iter(row))}" in report.messages[-1]
 
 
 def test_uids_are_unique(tmp_path: Path) -> None:
