@@ -24,7 +24,7 @@ from rich.console import Console
 from agents.models import check_spec
 from benchmarks.arms import Training, critic_quality, evaluations, rows_of
 from benchmarks.folders import claim
-from benchmarks.presets import PRESETS, CompareOptions, preset
+from benchmarks.presets import NAMES, CompareOptions, preset
 from benchmarks.report import CRITIC_QUALITY, write_report
 from data import Splits, content_hash, load_splits, require_problems
 from refiner_env.errors import RefinerError
@@ -42,23 +42,24 @@ def main(argv: Sequence[str]) -> int:
     """The command."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--preset", default="quick")
-    name = first.parse_known_args(argv)[0].preset
-    defaults = preset(name)
+    first.add_argument("--task", default="mwp")
+    chosen = first.parse_known_args(argv)[0]
+    name, defaults = chosen.preset, preset(chosen.preset, chosen.task)
     parser = argparse.ArgumentParser(
         prog="refiner compare",
         usage="%(prog)s [--preset NAME] [--out FOLDER] [OPTIONS]",
         allow_abbrev=False,
         description="Train supervised, PPO and REFINER from one warm start and compare them on held-out problems. "
-        f"The defaults shown are those of the preset {name!r}.",
+        f"The defaults shown are those of the preset {name!r} for {defaults.task}; --task has others.",
     )
-    parser.add_argument("--preset", default="quick", help=f"{' or '.join(PRESETS)} (default: quick)")
+    parser.add_argument("--preset", default="quick", help=f"{' or '.join(NAMES)} (default: quick)")
     parser.add_argument("--out", type=Path, default=None, help="output folder (default: runs/PRESET)")
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted run in the folder")
     parser.add_argument("--overwrite", action="store_true", help="delete what is in the folder first")
     add_options(parser, defaults)
     args = parser.parse_args(argv)
     options = read_options(defaults, vars(args))
-    folder = args.out or Path("runs") / name
+    folder = args.out or Path("runs") / (name if defaults.task == "MathWordProblem" else f"{name}-{chosen.task}")
     quiet_libraries()
     compare(options, folder, Console(), name, resume=args.resume, overwrite=args.overwrite)
     return 0

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agents.models import BASE
 from baselines.ppo import PPOOptions
 from data import DataOptions
 from refiner_env.errors import UnknownNameError
 from refiner_env.options import option, section
+from refiner_env.tasks import TASKS
 from trainers.critic import CriticOptions
 from trainers.refiner import RefinerOptions
 from trainers.warm_start import WarmStartOptions
@@ -39,14 +40,22 @@ class CompareOptions:
 
 
 PRESETS = {
-    "quick": CompareOptions(
+    ("quick", "MathWordProblem"): CompareOptions(
         data=DataOptions(seed=4, n_train=500, n_dev=250, n_test=400),
         warm_start=WarmStartOptions(steps=340, batch_size=16),
         critic=CriticOptions(steps=800, batch_size=16, variation_share=1.0, writes="solution"),
         refiner=RefinerOptions(steps=300, batch_size=16, learning_rate=1e-3, turns=2),
         ppo=PPOOptions(learning_rate=5e-5),
     ),
-    "svamp": CompareOptions(
+    ("quick", "SyntheticReasoning"): CompareOptions(
+        task="SyntheticReasoning",
+        data=DataOptions(seed=4, n_train=1_000, n_dev=250, n_test=400),
+        warm_start=WarmStartOptions(steps=340, batch_size=16),
+        critic=CriticOptions(steps=600, batch_size=16, variation_share=0.5),
+        refiner=RefinerOptions(steps=300, batch_size=16, learning_rate=1e-3, turns=2),
+        ppo=PPOOptions(learning_rate=5e-5),
+    ),
+    ("svamp", "MathWordProblem"): CompareOptions(
         data=DataOptions(source="svamp"),
         warm_start=WarmStartOptions(steps=240, batch_size=16),
         critic=CriticOptions(steps=700, batch_size=16, variation_share=0.75, writes="solution"),
@@ -54,15 +63,23 @@ PRESETS = {
         ppo=PPOOptions(learning_rate=5e-5),
     ),
 }
-"""`quick`: built-in stories in minutes on two cores; `svamp`: MAWPS and ASDiv-A to train, SVAMP to test."""
+"""By name and task. `quick`: procedural problems in minutes on two cores; `svamp`: MAWPS and ASDiv-A to train, SVAMP to
+test."""
+NAMES = tuple(dict.fromkeys(name for name, _ in PRESETS))
 
 
-def preset(name: str) -> CompareOptions:
-    """The options of a preset.
+def preset(name: str, task: str = "mwp") -> CompareOptions:
+    """The options of a preset for a task.
 
     Raises:
-        UnknownNameError: no such preset; the message offers the closest.
+        UnknownNameError: no such preset or task, or none of that name for the task; the message offers the closest.
     """
-    if name not in PRESETS:
-        raise UnknownNameError("preset", name, PRESETS)
-    return PRESETS[name]
+    if name not in NAMES:
+        raise UnknownNameError("preset", name, NAMES)
+    task_name = TASKS.resolve(task).name
+    if task_name not in TASKS.names():  # a task of the user's own
+        return replace(PRESETS["quick", "MathWordProblem"], task=task)
+    if (name, task_name) not in PRESETS:
+        known = [other for other, its_task in PRESETS if its_task == task_name]
+        raise UnknownNameError(f"preset of {task_name}", name, known)
+    return PRESETS[name, task_name]

@@ -1,7 +1,7 @@
 """Variations of a problem, for training critics: the same facts with other names and things, or in another order.
 
 All are pure functions of (problem, rng). A changed problem has another uid (`~` at its end); where nothing can be
-changed, the same problem comes back. Numbers stay in the order of the text, and gold goes with them.
+changed, the same problem comes back. Gold goes with the text: numbers stay in its order, and steps follow the rules.
 """
 
 from __future__ import annotations
@@ -9,13 +9,16 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
+from typing import Any
 
 from data.words import word_groups
+from refiner_env.tasks.inference import render as render_steps
 from refiner_env.tasks.program import COMMUTATIVE, SLOTS, Number, Operand, Program, StepRef, parse, render
-from refiner_env.types import ParseFailure, Problem
+from refiner_env.tasks.worlds import CLASS_OF, CLASSES, World, read_world
+from refiner_env.types import ParseFailure, Problem, Task
 
 _NUMBER = re.compile(r"\bnumber([0-9]{1,9})\b")
 _LETTERS = re.compile(r"[^\W\d_]+")
@@ -51,12 +54,31 @@ _STATE = re.compile(
 """There are, had, is; but not had given, were sold. "Tom gets 3. Tom has 5" is not "Tom has 5. Tom gets 3"."""
 
 
-def varied(problem: Problem, rng: random.Random) -> Problem:
-    """Renamed, and with probability 1/2 also reordered."""
+def varied(task: Task[Any], problem: Problem, rng: random.Random) -> Problem:
+    """The problem told in another way, if there is one for its task."""
+    variation = _VARIATIONS.get(task.name)
+    return variation(problem, rng) if variation else problem
+
+
+def retold(problem: Problem, rng: random.Random) -> Problem:
+    """A math word problem renamed, and with probability 1/2 also reordered."""
     changed = renamed(problem, rng)
     if rng.random() < 0.5:
         changed = reordered(changed, rng)
     return changed if changed is problem else replace(changed, uid=f"{problem.uid}~")
+
+
+def other_world(problem: Problem, rng: random.Random) -> Problem:
+    """Rules and a fact about another of the same class, the rules in another order; steps and answer as they follow."""
+    made = read_world(problem.text)
+    if made is None or problem.gold is None:
+        return problem
+    kind = CLASS_OF.get(made.one)
+    one = rng.choice(CLASSES[kind]) if kind else made.one
+    rules = [replace(r, subject=one) if r.subject == made.one else r for r in made.rules]
+    changed = World(tuple(rng.sample(rules, len(rules))), one, made.said)
+    gold = render_steps(changed.derive())
+    return replace(problem, uid=f"{problem.uid}~", text=str(changed), gold=gold, answer=changed.answer)
 
 
 def renamed(problem: Problem, rng: random.Random) -> Problem:
@@ -186,3 +208,9 @@ def _chains(program: Program) -> Iterator[list[tuple[int, str, int]]]:
     for i in reversed(range(len(program.steps))):
         if i not in seen:
             yield list(chain(i))
+
+
+_VARIATIONS: dict[str, Callable[[Problem, random.Random], Problem]] = {
+    "MathWordProblem": retold,
+    "SyntheticReasoning": other_world,
+}

@@ -21,7 +21,7 @@ from benchmarks import arms
 from benchmarks.arms import ABLATIONS, Row, Training, majority
 from benchmarks.compare import compare, main, read_rows
 from benchmarks.evaluate import main as evaluate
-from benchmarks.presets import PRESETS, CompareOptions
+from benchmarks.presets import PRESETS, CompareOptions, preset
 from benchmarks.report import findings, table_rows
 from benchmarks.statistics import difference, interval
 from benchmarks.train import main as train
@@ -299,3 +299,13 @@ def test_the_command_prints_one_line_for_a_persons_error() -> None:
     )
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.strip().splitlines()[-1].startswith("refiner: Unknown preset 'quik'. Did you mean 'quick'?")
+
+
+def test_a_preset_belongs_to_its_task() -> None:
+    assert preset("quick").task == preset("quick", "mwp").task == "MathWordProblem"
+    with pytest.raises(UnknownNameError, match=r"preset of SyntheticReasoning 'svamp'.* Known: quick"):
+        preset("svamp", "snlr")
+    with pytest.raises(UnknownNameError, match=r"task 'snrl'. Did you mean 'snlr'"):
+        preset("quick", "snrl")
+    for (_, task), options in PRESETS.items():
+        assert options.task == task

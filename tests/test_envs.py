@@ -134,7 +134,7 @@ def test_make_needs_no_other_import() -> None:
 @pytest.mark.parametrize("id", IDS)
 def test_specs_survive_json(id: str) -> None:
     text = gym.spec(id).to_json()
-    assert json.loads(text)["kwargs"]["task"] == "MathWordProblem"
+    assert json.loads(text)["kwargs"]["task"] == id.removeprefix("Refiner/").removesuffix("-v0").split(".")[0]
     assert EnvSpec.from_json(text).make().unwrapped.__class__ is RefinerEnv
 
 

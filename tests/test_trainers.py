@@ -259,9 +259,9 @@ def test_a_solving_critic_learns_gold_of_varied_problems(
     lm: Seq2Seq, task: MathWordProblem, train: list[Problem]
 ) -> None:
     plain = CriticOptions(batch_size=len(train), variation_share=0.0, writes="solution")
-    prompts, targets = next(solution_batches(train, plain, random.Random(0)))
+    prompts, targets = next(solution_batches(task, train, plain, random.Random(0)))
     assert sorted(zip(prompts, targets, strict=True)) == sorted((p.text, p.gold or "") for p in train)
-    prompts, targets = next(solution_batches(train, replace(plain, variation_share=1.0), random.Random(0)))
+    prompts, targets = next(solution_batches(task, train, replace(plain, variation_share=1.0), random.Random(0)))
     assert sum(p.text in prompts for p in train) < 0.3 * len(train) and len(set(prompts)) == len(train)
     model = lm.clone()
     options = CriticOptions(steps=2, batch_size=8, learning_rate=1e-3, writes="solution")

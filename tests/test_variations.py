@@ -5,20 +5,21 @@ from __future__ import annotations
 import math
 import random
 import re
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from data.formats import read_corpus
-from data.variations import renamed, reordered, varied
+from data.variations import renamed, reordered, retold, varied
 from data.words import word_groups
-from refiner_env.tasks import MathWordProblem
+from refiner_env.tasks import MathWordProblem, SyntheticReasoning
 from refiner_env.tasks.program import Program, execute, parse, render
 from refiner_env.types import Problem
 
 Variation = Callable[[Problem, random.Random], Problem]
-VARIATIONS: list[Variation] = [renamed, reordered, varied]
+VARIATIONS: list[Variation] = [renamed, reordered, retold]
 GROUP_SIZES = {
     "she": 70,
     "he": 70,
@@ -80,12 +81,12 @@ def real(corpora: Path) -> list[Problem]:
     return [problem for file in files for problem in read_corpus(file).problems]
 
 
-@pytest.mark.parametrize(("variation", "least"), [(renamed, 0.7), (reordered, 0.05), (varied, 0.7)])
+@pytest.mark.parametrize(("variation", "least"), [(renamed, 0.7), (reordered, 0.05), (retold, 0.7)])
 def test_variations_of_stories_keep_their_promises(stories: list[Problem], variation: Variation, least: float) -> None:
     assert sum(check(story, variation) for story in stories) > least * len(stories)
 
 
-@pytest.mark.parametrize(("variation", "least"), [(renamed, 0.6), (reordered, 0.01), (varied, 0.6)])
+@pytest.mark.parametrize(("variation", "least"), [(renamed, 0.6), (reordered, 0.01), (retold, 0.6)])
 def test_variations_of_real_problems_keep_their_promises(
     real: list[Problem], variation: Variation, least: float
 ) -> None:
@@ -100,7 +101,7 @@ def test_no_known_name_is_left_over(stories: list[Problem]) -> None:
 
 
 def test_other_rng_other_variation(stories: list[Problem]) -> None:
-    assert len({varied(stories[0], random.Random(seed)).text for seed in range(20)}) > 10
+    assert len({retold(stories[0], random.Random(seed)).text for seed in range(20)}) > 10
 
 
 def test_renaming_is_consistent_and_keeps_the_rest_of_the_text() -> None:
@@ -251,3 +252,28 @@ def test_groups_of_words() -> None:
         assert all(re.fullmatch(r"[A-Za-z]+", word) for word in words), group
     assert not set(word_groups()["she"]) & set(word_groups()["he"])
     assert all(thing.endswith("s") for thing in word_groups()["things"])
+
+
+# ------------------------------------------------------------------------------------------------- worlds
+
+
+def test_other_worlds_are_right_and_different() -> None:
+    task, rng = SyntheticReasoning(), random.Random(3)
+    problems = [task.generate(4, i, level) for level in ("hard", "maze") for i in range(60)]
+    changed = [(p, varied(task, p, rng)) for p in problems]
+    assert all(task.score(q, q.gold or "").ir_equivalent and q.uid == f"{p.uid}~" for p, q in changed)
+    assert all(Counter(p.text.split())["If"] == Counter(q.text.split())["If"] for p, q in changed)
+    assert sum(p.text != q.text for p, q in changed) > 0.9 * len(changed)
+
+
+def test_tasks_without_variations_keep_their_problems(task: MathWordProblem) -> None:
+    class Other(MathWordProblem):
+        name = "Other"
+
+    problem = task.generate(0, 0)
+    assert varied(Other(), problem, random.Random(0)) is problem and varied(task, problem, random.Random(0)) != problem
+
+
+def test_a_text_without_a_world_stays() -> None:
+    problem = Problem("x", "Bob was red.", "#0: Bob is red", "Bob is red")
+    assert varied(SyntheticReasoning(), problem, random.Random(0)) is problem

@@ -71,7 +71,7 @@ def train_critic(
     if options.writes == "solution":
         return fit(
             lm,
-            solution_batches(train, options, rng),
+            solution_batches(task, train, options, rng),
             learning_rate=options.learning_rate,
             steps=options.steps,
             score=lambda: first_accuracy(lm, task, dev),
@@ -84,7 +84,7 @@ def train_critic(
     if generator and options.own_share:
         judged += attempts(generator, task, dev, None)
         rounds = [
-            attempts(generator, task, _vary(train, options.variation_share, rng), options.own_top_p)
+            attempts(generator, task, _vary(task, train, options.variation_share, rng), options.own_top_p)
             for _ in range(options.own_samples)
         ]
         own = [list(pairs) for pairs in zip(*rounds, strict=True)]
@@ -118,18 +118,20 @@ def critic_batches(
         mine = [bool(own) and rng.random() < options.own_share for _ in places]
         pairs = [rng.choice(own[i]) for i, attempted in zip(places, mine, strict=True) if attempted]
         others = [problems[i] for i, attempted in zip(places, mine, strict=True) if not attempted]
-        told = _vary(others, options.variation_share, rng)
+        told = _vary(task, others, options.variation_share, rng)
         pairs += critic_pairs(task, told, rng, no_hint_share=options.no_hint_share)
         prompts = critic_prompts([p.problem.text for p in pairs], [p.hypothesis for p in pairs])
         yield prompts, [p.feedback for p in pairs]
 
 
-def solution_batches(problems: Sequence[Problem], options: CriticOptions, rng: random.Random) -> Iterator[Batch]:
+def solution_batches(
+    task: Task[Any], problems: Sequence[Problem], options: CriticOptions, rng: random.Random
+) -> Iterator[Batch]:
     """Endless batches of problems with gold; every pass tells the problems anew."""
     for places in shuffled(len(problems), options.batch_size, rng):
-        told = _vary([problems[i] for i in places], options.variation_share, rng)
+        told = _vary(task, [problems[i] for i in places], options.variation_share, rng)
         yield [generator_prompt(p.text) for p in told], [p.gold or "" for p in told]
 
 
-def _vary(problems: Sequence[Problem], share: float, rng: random.Random) -> list[Problem]:
-    return [varied(p, rng) if rng.random() < share else p for p in problems]
+def _vary(task: Task[Any], problems: Sequence[Problem], share: float, rng: random.Random) -> list[Problem]:
+    return [varied(task, p, rng) if rng.random() < share else p for p in problems]

@@ -90,20 +90,22 @@ def _align(hypothesis: tuple[Step, ...], gold: tuple[Step, ...]) -> list[tuple[i
 
 
 def _distance(a: Step, b: Step) -> float:
-    return (a.operator != b.operator) + min(
-        sum(map(_operand_distance, a.operands, orientation.operands)) for orientation in _orientations(b)
-    )
+    operator = float(a.operator != b.operator)
+    straight = _operand_distance(a.first, b.first) + _operand_distance(a.second, b.second)
+    if not straight or b.operator not in COMMUTATIVE:
+        return operator + straight
+    return operator + min(straight, _operand_distance(a.first, b.second) + _operand_distance(a.second, b.first))
 
 
 def _operand_distance(a: Operand, b: Operand) -> float:
     """References are compared by kind: which step they mean is known only after the alignment."""
-    if isinstance(a, StepRef) and isinstance(b, StepRef):
-        return _SHIFT * (a != b)
-    return float(a != b)
+    if a == b:
+        return 0.0
+    return _SHIFT if isinstance(a, StepRef) and isinstance(b, StepRef) else 1.0
 
 
-def _orientations(gold: Step) -> tuple[Step, ...]:
-    return (gold, gold.flipped()) if gold.operator in COMMUTATIVE else (gold,)
+def _orientations(gold: Step) -> tuple[tuple[Operand, Operand], ...]:
+    return (gold.operands, gold.operands[::-1]) if gold.operator in COMMUTATIVE else (gold.operands,)
 
 
 def _step_faults(
@@ -112,9 +114,8 @@ def _step_faults(
     operator_span, *operand_spans = step.slot_spans
     faults = [] if step.operator == gold.operator else [Fault("operator", h, "operator", span=operator_span)]
 
-    def wrong_slots(orientation: Step) -> list[int]:
-        pairs = zip(step.operands, orientation.operands, strict=True)
-        return [i for i, (mine, right) in enumerate(pairs) if not same(mine, right)]
+    def wrong_slots(orientation: tuple[Operand, Operand]) -> list[int]:
+        return [i for i in (0, 1) if not same(step.operands[i], orientation[i])]
 
     for i in min(map(wrong_slots, _orientations(gold)), key=len):
         kind = slot_fault(step.operands[i], h, n_numbers) or "operand"

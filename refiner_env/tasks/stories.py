@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import add, mul, sub, truediv
 
-from refiner_env.tasks.program import COMMUTATIVE, Number, Program, Step, StepRef, execute, render
+from refiner_env.tasks.program import COMMUTATIVE, Number, Operand, Program, Step, StepRef, render
 from refiner_env.types import Problem
 
 
@@ -54,9 +55,14 @@ class Schema:
     clashes: frozenset[str]
     """Kinds of distractors that could be taken for a part of this story."""
 
-    def asking(self, n_steps: int) -> list[tuple[str, str]]:
-        """The questions whose programs have `n_steps` steps."""
-        return [question for question in self.questions if question[0].count(";") == n_steps - 1]
+    asking: Mapping[int, list[tuple[str, str]]] = field(init=False, compare=False)
+    """The questions by the number of steps of their programs."""
+
+    def __post_init__(self) -> None:
+        by_steps: dict[int, list[tuple[str, str]]] = {}
+        for program, wording in self.questions:
+            by_steps.setdefault(program.count(";") + 1, []).append((program, wording))
+        object.__setattr__(self, "asking", by_steps)  # the dataclass is frozen
 
 
 VALUES: dict[str, Sequence[float]] = {
@@ -307,6 +313,7 @@ SCHEMAS = _read_table(TABLE)
 WORDS = {slot: words.split() for slot, words in (line.split(": ") for line in WORD_TABLE.strip().split("\n"))}
 EXTRA = range(2, 80)
 """The values of a distractor."""
+_FUNCTIONS = {"add": add, "subtract": sub, "multiply": mul, "divide": truediv}
 _SIGNS = {"+": "add", "-": "subtract", "*": "multiply", "/": "divide"}
 _SLOT = re.compile(r"\{(\w+)\}")
 
@@ -316,8 +323,8 @@ def story(seed: int, index: int, level: str = "medium") -> Problem:
     rng = random.Random(f"{seed}/{index}")  # seeding by a string does not depend on the process or the platform
     shares = LEVELS[level].step_shares
     (n_steps,) = rng.choices(list(shares), list(shares.values()))
-    schema = rng.choice([schema for schema in SCHEMAS if schema.asking(n_steps)])
-    program_text, question = rng.choice(schema.asking(n_steps))
+    schema = rng.choice([schema for schema in SCHEMAS if n_steps in schema.asking])
+    program_text, question = rng.choice(schema.asking[n_steps])
     sentences = rng.choice(schema.tellings).replace(". ", ".\n").split("\n")
     ranges = dict(schema.roles)
     for i, distractor in enumerate(_distractors(rng, schema, LEVELS[level])):
@@ -329,18 +336,20 @@ def story(seed: int, index: int, level: str = "medium") -> Problem:
     place = {role: i for i, role in enumerate(roles)}
     words = _lexicon(rng) | {role: f"number{i}" for role, i in place.items()}
     program = _program(program_text, place)
-    premise = _program(schema.holds, place) if schema.holds else program
+    plan = _plan(program, len(roles))
+    premise = _plan(_program(schema.holds, place), len(roles)) if schema.holds else []
+    choices = [ranges[role] for role in roles]
     while True:  # soon ends for every question: the tests go through all of them
-        numbers = tuple(float(rng.choice(ranges[role])) for role in roles)
-        if _sensible(program, numbers, distinct=True) and _sensible(premise, numbers):
+        numbers = [float(rng.choice(values)) for values in choices]
+        if _sensible(plan, numbers, distinct=True) and _sensible(premise, numbers):
             break
-    answer = _results(program, numbers)[-1]
+    answer = _values(plan, numbers)[-1]
     return Problem(
         f"stories/{level}/{seed}/{index}",
         _SLOT.sub(lambda slot: words[slot[1]], text),
         render(program),
         answer,
-        {"numbers": numbers},
+        {"numbers": tuple(numbers)},
         {"schema": schema.name},
     )
 
@@ -385,19 +394,34 @@ def _program(text: str, place: Mapping[str, int]) -> Program:
     return Program.of(steps)
 
 
-def _results(program: Program, numbers: Sequence[float]) -> list[float]:
-    """The value of every step."""
-    parts = (Program.of(program.steps[: k + 1]) for k in range(len(program.steps)))
-    return [value for part in parts if isinstance(value := execute(part, numbers), float)]
+_Plan = Sequence[tuple[Callable[[float, float], float], int, int]]
+"""Steps as (function, place of its first operand, of its second), places counting the numbers and then the steps."""
 
 
-def _sensible(program: Program, numbers: Sequence[float], distinct: bool = False) -> bool:
+def _plan(program: Program, n_numbers: int) -> _Plan:
+    def at(operand: Operand) -> int:
+        return n_numbers + operand.step if isinstance(operand, StepRef) else operand.index  # type: ignore[union-attr]
+
+    return [(_FUNCTIONS[step.operator], at(step.first), at(step.second)) for step in program.steps]
+
+
+def _values(plan: _Plan, numbers: Sequence[float]) -> list[float]:
+    """The numbers, and the value of every step."""
+    values = [*numbers]
+    for function, first, second in plan:
+        values.append(function(values[first], values[second]))
+    return values
+
+
+def _sensible(plan: _Plan, numbers: Sequence[float], distinct: bool = False) -> bool:
     """All results positive, quotients whole and above 1; `distinct`: no result or number equals another.
 
     Equal values would let a wrong program reach the right answer.
     """
-    results = _results(program, numbers)
-    if distinct and len({*numbers, *results}) < len(numbers) + len(results):
-        return False
-    quotients = [r for r, step in zip(results, program.steps, strict=True) if step.operator == "divide"]
-    return min(results) > 0 and all(q > 1 and q.is_integer() for q in quotients)
+    values = [*numbers]
+    for function, first, second in plan:
+        value = function(values[first], values[second])
+        if value <= 0 or (function is truediv and (value <= 1 or not value.is_integer())):
+            return False
+        values.append(value)
+    return not distinct or len(set(values)) == len(values)
