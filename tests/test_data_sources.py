@@ -12,19 +12,15 @@ import pytest
 
 from data import DataOptions, Splits, load_splits, text_key
 from refiner_env.errors import DataError, OptionError
-from refiner_env.tasks import MathWordProblem
-from refiner_env.types import Problem
+from refiner_env.tasks import MathWordProblem, SyntheticReasoning
+from refiner_env.types import Problem, Task
 
 TASK = MathWordProblem()
 
 
-class Reasoning(MathWordProblem):
+class Moral(MathWordProblem):
     """Sources ask a task for its name alone."""
 
-    name = "SyntheticReasoning"
-
-
-class Moral(MathWordProblem):
     name = "MoralStories"
 
 
@@ -96,7 +92,7 @@ def test_files_of_another_task_are_refused(tmp_path: Path) -> None:
     ],
 )
 def test_a_source_of_another_task_is_refused(source: str, said: str, tmp_path: Path) -> None:
-    task = Moral() if source != "moral" else Reasoning()
+    task: Task[Any] = Moral() if source != "moral" else SyntheticReasoning()
     with pytest.raises(OptionError) as caught:
         load_splits(task, DataOptions(source), tmp_path)
     assert str(caught.value) == said
@@ -106,12 +102,12 @@ def test_a_source_of_another_task_is_refused(source: str, said: str, tmp_path: P
     ("source", "task", "file"),
     [
         ("refiner-mwp", TASK, "critique_train.json"),
-        ("snlr", Reasoning(), "srn_train.json"),
+        ("snlr", SyntheticReasoning(), "srn_train.json"),
         ("moral", Moral(), "critic_dev_prep.json"),
     ],
 )
 def test_missing_files_say_what_to_put_where(
-    source: str, task: MathWordProblem, file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    source: str, task: Task[Any], file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("REFINER_DATA", raising=False)
     for root, said in ((None, "REFINER_DATA is not set"), (tmp_path, "there is no such file")):
@@ -165,13 +161,13 @@ def test_without_svamp_some_numbers_stay_unknown(corpora: Path, tmp_path: Path) 
 
 
 def test_the_official_reasoning_files(corpora: Path, tmp_path: Path) -> None:
-    made = load_splits(Reasoning(), DataOptions("snlr"), corpora)
+    made = load_splits(SyntheticReasoning(), DataOptions("snlr"), corpora)
     assert [len(part) for part in made.parts.values()] == [1000, 5000, 5000]
     assert made.audit.repairs == {"glued_steps": 85}
     (tmp_path / "refiner/srn").mkdir(parents=True)
     for part in ("train", "test"):
         shutil.copy(corpora / f"refiner/srn/srn_{part}.json", tmp_path / "refiner/srn")
-    carved = load_splits(Reasoning(), DataOptions("snlr"), tmp_path)
+    carved = load_splits(SyntheticReasoning(), DataOptions("snlr"), tmp_path)
     assert [len(part) for part in carved.parts.values()] == [900, 100, 5000]
 
 
