@@ -2,21 +2,28 @@
 
     splits = load_splits(MathWordProblem(), DataOptions(source="svamp"))  # from $REFINER_DATA/svamp
     splits.train[0].text, splits.audit.repairs, content_hash(splits)
+    read_corpus("critique_val.json").problems                       # any known format: data/formats.py
+    audit_files(["critique_val.json", "critique_test.json"]).overlaps
 
 Neither torch nor `datasets` is imported before something is saved or loaded.
 """
 
+from data.audit import audit_files
 from data.corpus import Audit, Corpus, Splits, carve_dev, check_disjoint, content_hash, require_problems, text_key
+from data.formats import FORMATS, Format, read_corpus
+from data.mwp_formats import prefix_to_program
 from data.sources import SOURCES, DataOptions, limited, load_splits
 from data.storage import load_saved, save_splits
-from data.svamp import prefix_to_program, read_svamp_csv
 
 __all__ = [
+    "FORMATS",
     "SOURCES",
     "Audit",
     "Corpus",
     "DataOptions",
+    "Format",
     "Splits",
+    "audit_files",
     "carve_dev",
     "check_disjoint",
     "content_hash",
@@ -24,7 +31,7 @@ __all__ = [
     "load_saved",
     "load_splits",
     "prefix_to_program",
-    "read_svamp_csv",
+    "read_corpus",
     "require_problems",
     "save_splits",
     "text_key",

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import random
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from refiner_env.errors import DataError, OptionError
 from refiner_env.types import Problem
+
+SHOWN = 3
+"""Texts that the error about an overlap shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,8 @@ class Audit:
     """Problems changed while reading, by kind of repair; the same kinds stand in `metadata["repairs"]`."""
     messages: tuple[str, ...] = ()
     """One line for each malformed row and each disagreement, with file, line and value."""
+    overlaps: int = 0
+    """Problems that were left out as their text stands in a split that is evaluated on."""
 
     def __add__(self, other: Audit) -> Audit:
         return Audit(
@@ -40,6 +46,7 @@ class Audit:
             self.disagreements + other.disagreements,
             dict(Counter(self.repairs) + Counter(other.repairs)),
             self.messages + other.messages,
+            self.overlaps + other.overlaps,
         )
 
 
@@ -49,6 +56,16 @@ class Corpus:
 
     problems: tuple[Problem, ...]
     report: Audit
+    format: str
+    """The name of its format, e.g. `refiner-mwp`."""
+    task: str
+    """The name of its problems' task; "" where nothing says."""
+    places: tuple[str, ...]
+    """Where each problem stands, e.g. `row 2 (line 31)`."""
+    wrong_labels: tuple[str, ...] = ()
+    """Places of the rows whose label, as it stands in the file, does not give the stated answer."""
+    dialects: Mapping[str, int] = field(default_factory=dict)
+    """Rows by spelling of the label, where the format has several."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,17 +128,46 @@ def check_disjoint(splits: Splits) -> None:
     """Make sure that no text key stands in two splits.
 
     Raises:
-        DataError: naming the first text that does, and the two splits.
+        DataError: counting the texts that do, and showing the first three with their places.
     """
-    home: dict[str, tuple[str, str]] = {}
-    for split, problems in splits.parts.items():
-        for problem in problems:
-            other, uid = home.setdefault(text_key(problem), (split, problem.uid))
-            if other != split:
-                raise DataError(
-                    f"The {other} split ({uid}) and the {split} split ({problem.uid}) of {splits.name!r} "
-                    f"share the text {problem.text!r}."
-                )
+    shared: dict[str, tuple[str, Problem, str, Problem]] = {}
+    for first, second in itertools.combinations(splits.parts, 2):
+        for one, other in overlaps(splits.parts[first], splits.parts[second]):
+            shared.setdefault(text_key(other), (first, one, second, other))
+    if shared:
+        shown = "; ".join(
+            f"{first} ({one.uid}) and {second} ({other.uid}) share {other.text!r}"
+            for first, one, second, other in itertools.islice(shared.values(), SHOWN)
+        )
+        more = f"; and {len(shared) - SHOWN:,} more" if len(shared) > SHOWN else ""
+        texts = "1 text stands" if len(shared) == 1 else f"{len(shared):,} texts stand"
+        raise DataError(
+            f"{texts} in two splits of {splits.name!r}: {shown}{more}. To leave such training problems out: "
+            "--on-overlap drop, where the source reads files."
+        )
+
+
+def overlaps(first: Sequence[Problem], second: Sequence[Problem]) -> list[tuple[Problem, Problem]]:
+    """Pairs of one text: each problem of `second` that stands in `first`, with the first such problem."""
+    home: dict[str, Problem] = {}
+    for problem in first:
+        home.setdefault(text_key(problem), problem)
+    return [(home[key], problem) for problem in second if (key := text_key(problem)) in home]
+
+
+def drop_overlaps(splits: Splits) -> Splits:
+    """Without the training problems whose text stands in dev or test, and the dev problems whose text stands in test.
+
+    They count as skipped, and as `overlaps` of the audit.
+    """
+    test = set(map(text_key, splits.test))
+    dev = tuple(p for p in splits.dev if text_key(p) not in test)
+    elsewhere = test | set(map(text_key, dev))
+    train = tuple(p for p in splits.train if text_key(p) not in elsewhere)
+    n = len(splits.train) + len(splits.dev) - len(train) - len(dev)
+    audit = splits.audit
+    audit = replace(audit, kept=audit.kept - n, skipped=audit.skipped + n, overlaps=audit.overlaps + n)
+    return replace(splits, train=train, dev=dev, audit=audit)
 
 
 def content_hash(splits: Splits) -> str:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from data.corpus import Audit, Splits, carve_dev, check_disjoint, text_key
+from data.corpus import Audit, Corpus, Splits, carve_dev, check_disjoint, drop_overlaps, text_key
+from data.formats import FORMATS, MATH, MORAL, REASONING, SHORT_NAMES, read_corpus
+from data.mwp_formats import looked_up
 from data.storage import load_saved
-from data.svamp import read_svamp_csv, svamp_folder
-from refiner_env.errors import OptionError, UnknownNameError
-from refiner_env.options import option, validate
+from refiner_env.errors import DataError, OptionError, UnknownNameError
+from refiner_env.options import flag, option, validate
 from refiner_env.registry import Registry
 from refiner_env.types import Problem, Task
 
@@ -21,24 +23,38 @@ SIZES = {"train": 2_000, "dev": 300, "test": 1_000}
 """Sizes of the procedural splits where none are asked for."""
 PATIENCE = 2_000
 """Draws in a row without a new text after which the procedural problems count as used up."""
+MORAL_TEST_SHARE = 0.2
+"""Part of the development file of Moral Stories that becomes test, where that file is all there is."""
 
 
 @dataclass(frozen=True)
 class DataOptions:
     """Which problems, how many, and what to do with rows that are not in order."""
 
-    source: str = option("procedural", "procedural, svamp, a folder saved by `refiner data --out`, or module:function")
+    source: str = option(
+        "procedural",
+        "procedural, svamp, refiner-mwp, snlr, moral, files (with --train-file and --test-file), a folder saved by "
+        "`refiner data --out`, or module:function",
+    )
+    train_file: str = option("", "files: training problems in any known format, or hf:DATASET[:SPLIT]")
+    dev_file: str = option("", "files: development problems; none: part of the training problems")
+    test_file: str = option("", "files: test problems")
     n_train: int = option(0, f"training problems; 0: all (procedural: {SIZES['train']})", low=0)
     n_dev: int = option(0, f"development problems; 0: all (procedural: {SIZES['dev']})", low=0)
     n_test: int = option(0, f"test problems; 0: all (procedural: {SIZES['test']}); fewer is a smoke test", low=0)
-    dev_share: float = option(0.1, "svamp: fraction of the training problems that becomes dev", low=0, high=0.9)
+    dev_share: float = option(
+        0.1, "fraction of the training problems that becomes dev, where a source has no dev file", low=0, high=0.9
+    )
     seed: int = option(0, "seed of the procedural problems, of the choice of dev and of limited sizes", low=0)
     level: str = option("", "procedural: how hard; every task has its own levels and a default")
     on_malformed: Literal["skip", "raise"] = option(
         "skip", "rows that cannot be read: leave out and count, or stop", choices=("skip", "raise")
     )
     on_disagreement: Literal["keep", "drop"] = option(
-        "keep", "rows whose equation does not give their answer", choices=("keep", "drop")
+        "keep", "rows whose gold does not give their answer", choices=("keep", "drop")
+    )
+    on_overlap: Literal["raise", "drop"] = option(
+        "raise", "training texts that stand in dev or test: stop, or leave out and count", choices=("raise", "drop")
     )
 
 
@@ -51,14 +67,18 @@ def load_splits(task: Task[Any], options: DataOptions, root: Path | None = None)
     """The splits that the options name for a task: a pure function of them and of the files read.
 
     Args:
-        root: the folder that holds `svamp/`; None for $REFINER_DATA.
+        root: the folder that holds `svamp/` and `refiner/`; None for $REFINER_DATA.
 
     Raises:
-        OptionError: a value out of range, or more problems than there are.
+        OptionError: a value out of range, more problems than there are, or a source of another task.
         UnknownNameError: no such source.
         DataError: files missing or malformed, or a text in two splits.
     """
     validate(options)
+    if options.source != "files":
+        for name in ("train_file", "dev_file", "test_file"):
+            if getattr(options, name):
+                raise OptionError(f"{flag(name)} needs --source files; the source is {options.source!r}.")
     if options.source in SOURCES.names() or ":" in options.source:
         splits = SOURCES.resolve(options.source)(task, options, root)
     elif Path(options.source).is_dir():
@@ -87,15 +107,103 @@ def limited(splits: Splits, options: DataOptions) -> Splits:
     return replace(splits, train=train, dev=dev, test=test)
 
 
-def _svamp(task: Task[Any], options: DataOptions, root: Path | None) -> Splits:
-    folder = svamp_folder(root)
-    train_file, test_file = (
-        read_svamp_csv(folder / name, on_malformed=options.on_malformed, on_disagreement=options.on_disagreement)
-        for name in ("train.csv", "dev.csv")
-    )
-    train, dev = carve_dev(train_file.problems, options.dev_share, options.seed)
-    splits = Splits("svamp", train, dev, test_file.problems, train_file.report + test_file.report)
+# ---------------------------------------------------------------------------------------------------- corpora
+
+
+def _corpora(root: Path | None, folder: str, file: str, format: str) -> Path:
+    """A folder below the corpora folder, which is `root` or else $REFINER_DATA."""
+    base = root or os.environ.get("REFINER_DATA")
+    if not base:
+        raise DataError(
+            f"Looked for $REFINER_DATA/{folder}/{file}, but the environment variable REFINER_DATA is not set. "
+            f"{FORMATS.resolve(format).where}"
+        )
+    return Path(base) / folder
+
+
+def _check_task(task: Task[Any], source: str, held: str) -> None:
+    """Refuse problems of another task; "" holds for any."""
+    if held and held != task.name:
+        raise OptionError(f"source {source!r} holds {held} problems: give --task {SHORT_NAMES.get(held, held)}")
+
+
+def _read(path: Path | str, format: str | None, options: DataOptions) -> Corpus:
+    return read_corpus(path, format, on_malformed=options.on_malformed, on_disagreement=options.on_disagreement)
+
+
+def _assembled(name: str, train: Corpus, dev: Corpus | None, test: Corpus, options: DataOptions) -> Splits:
+    """Splits of files: overlaps seen to, dev carved from train where there is no file of it, sizes limited."""
+    audit = train.report + (dev.report if dev else Audit()) + test.report
+    splits = Splits(name, train.problems, dev.problems if dev else (), test.problems, audit)
+    if options.on_overlap == "drop":
+        splits = drop_overlaps(splits)
+    check_disjoint(splits)
+    if dev is None:
+        kept, carved = carve_dev(splits.train, options.dev_share, options.seed)
+        splits = replace(splits, train=kept, dev=carved)
     return limited(splits, options)
+
+
+def _svamp(task: Task[Any], options: DataOptions, root: Path | None) -> Splits:
+    _check_task(task, "svamp", MATH)
+    folder = _corpora(root, "svamp", "train.csv", "svamp-csv")
+    train, test = (_read(folder / name, "svamp-csv", options) for name in ("train.csv", "dev.csv"))
+    return _assembled("svamp", train, None, test, options)
+
+
+def _refiner_mwp(task: Task[Any], options: DataOptions, root: Path | None) -> Splits:
+    """The official training and test files. The official validation file is the test set: it is not read.
+
+    Numbers that the test file does not have come from svamp/SVAMP.json, where that is there too.
+    """
+    _check_task(task, "refiner-mwp", MATH)
+    folder = _corpora(root, "refiner/mwp", "critique_train.json", "refiner-mwp")
+    train = _read(folder / "critique_train.json", "refiner-mwp", options)
+    test = _read(folder / "critique_test.json", "refiner-mwp-test", options)
+    original = folder.parent.parent / "svamp" / "SVAMP.json"
+    if original.exists():
+        test = looked_up(test, read_corpus(original, "svamp-json"))
+    return _assembled("refiner-mwp", train, None, test, options)
+
+
+def _snlr(task: Task[Any], options: DataOptions, root: Path | None) -> Splits:
+    """The official splits, with dev carved from train where srn_val.json is absent."""
+    _check_task(task, "snlr", REASONING)
+    folder = _corpora(root, "refiner/srn", "srn_train.json", "refiner-srn")
+    train, test = (_read(folder / f"srn_{part}.json", "refiner-srn", options) for part in ("train", "test"))
+    val = folder / "srn_val.json"
+    return _assembled("snlr", train, _read(val, "refiner-srn", options) if val.exists() else None, test, options)
+
+
+def _moral(task: Task[Any], options: DataOptions, root: Path | None) -> Splits:
+    """The official splits where critic_train_prep.json is there; else a split of critic_dev_prep.json by text."""
+    _check_task(task, "moral", MORAL)
+    folder = _corpora(root, "refiner/moral_stories", "critic_dev_prep.json", "moral-critic")
+    dev = _read(folder / "critic_dev_prep.json", "moral-critic", options)
+    if (folder / "critic_train_prep.json").exists():
+        train, test = (
+            _read(folder / f"critic_{part}_prep.json", "moral-critic", options) for part in ("train", "test")
+        )
+        return _assembled("moral", train, dev, test, options)
+    # Not the seed of the options: the test problems stay the same whatever is tried.
+    rest, held_out = carve_dev(dev.problems, MORAL_TEST_SHARE, seed=0)
+    train, test = replace(dev, problems=rest), replace(dev, problems=held_out, report=Audit())
+    return _assembled("moral", train, None, test, options)
+
+
+def _files(task: Task[Any], options: DataOptions, root: Path | None) -> Splits:
+    for name in ("train_file", "test_file"):
+        if not getattr(options, name):
+            raise OptionError(f"{flag(name)} is not given: source 'files' needs --train-file and --test-file.")
+    train, test = (_read(path, None, options) for path in (options.train_file, options.test_file))
+    dev = _read(options.dev_file, None, options) if options.dev_file else None
+    for path, corpus in ((options.train_file, train), (options.dev_file, dev), (options.test_file, test)):
+        if corpus:
+            _check_task(task, path, corpus.task)
+    return _assembled("files", train, dev, test, options)
+
+
+# ----------------------------------------------------------------------------------------- procedural problems
 
 
 def _procedural(task: Task[Any], options: DataOptions, root: Path | None) -> Splits:
@@ -136,3 +244,7 @@ def _distinct(
 
 SOURCES.register("procedural", _procedural)
 SOURCES.register("svamp", _svamp)
+SOURCES.register("refiner-mwp", _refiner_mwp)
+SOURCES.register("snlr", _snlr)
+SOURCES.register("moral", _moral)
+SOURCES.register("files", _files)

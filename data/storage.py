@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -32,9 +32,7 @@ def save_splits(splits: Splits, folder: str | os.PathLike[str], *, overwrite: bo
     Raises:
         DataError: the folder is in use or cannot be written, or metadata is not JSON.
     """
-    datasets = _datasets()
-    target = Path(folder).resolve()
-    _check_free(target, overwrite)
+    datasets = import_datasets()
     problems = [p for part in splits.parts.values() for p in part]
     text, number = datasets.Value("string"), datasets.Value("float64")
     answer = text if any(isinstance(p.answer, str) for p in problems) else number
@@ -47,23 +45,43 @@ def save_splits(splits: Splits, folder: str | os.PathLike[str], *, overwrite: bo
         metadata=text,
         gold_metadata=text,
     )
-    tables = datasets.DatasetDict()
-    for name, part in splits.parts.items():
-        if part:  # datasets cannot load a table without rows
-            tables[name] = datasets.Dataset.from_list([_row(p) for p in part], features)
+    rows = {name: [_row(p) for p in part] for name, part in splits.parts.items()}
     record = {"name": splits.name, "content_hash": content_hash(splits), "audit": asdict(splits.audit)}
+    return save_tables(rows, features, record, folder, overwrite=overwrite)
+
+
+def save_tables(
+    parts: Mapping[str, Sequence[dict[str, Any]]],
+    features: Any,
+    record: Mapping[str, Any],
+    folder: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+) -> Path:
+    """Write rows by split as a `datasets.DatasetDict` and a record beside it, and return the folder.
+
+    Raises:
+        DataError: the folder is in use or cannot be written.
+    """
+    datasets = import_datasets()
+    target = Path(folder).resolve()
+    check_free(target, overwrite)
+    tables = datasets.DatasetDict()
+    for name, rows in parts.items():
+        if rows:  # datasets cannot load a table without rows
+            tables[name] = datasets.Dataset.from_list(list(rows), features)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as scratch:
             new = Path(scratch) / target.name
-            with _no_progress_bars(datasets):
+            with no_progress_bars(datasets):
                 tables.save_to_disk(new)
             (new / AUDIT_FILE).write_text(json.dumps(record, indent=2), encoding="utf-8")
             if target.exists():
                 shutil.rmtree(target)
             new.rename(target)
     except OSError as error:
-        raise DataError(f"Splits cannot be saved to {target}: {error}.") from error
+        raise DataError(f"{target} cannot be saved: {error}.") from error
     return target
 
 
@@ -76,7 +94,7 @@ def load_saved(folder: str | os.PathLike[str]) -> Splits:
     path = Path(folder)
     if not path.is_dir():
         raise DataError(f"Looked for saved splits in {path}: no such folder. `refiner data --out` writes one.")
-    datasets = _datasets()
+    datasets = import_datasets()
     try:
         record = json.loads((path / AUDIT_FILE).read_text(encoding="utf-8"))
         tables = datasets.load_from_disk(path)
@@ -93,7 +111,12 @@ def load_saved(folder: str | os.PathLike[str]) -> Splits:
     return splits
 
 
-def _check_free(target: Path, overwrite: bool) -> None:
+def check_free(target: Path, overwrite: bool) -> None:
+    """Refuse a folder that holds something else, or splits that may not be replaced.
+
+    Raises:
+        DataError: it does.
+    """
     if not target.exists():
         return
     if not target.is_dir():
@@ -107,16 +130,22 @@ def _check_free(target: Path, overwrite: bool) -> None:
         raise DataError(f"{target} already holds saved splits; choose another folder, or give --overwrite.")
 
 
-def _datasets() -> Any:
+def import_datasets() -> Any:
+    """The package `datasets`.
+
+    Raises:
+        DataError: it is not installed.
+    """
     try:
         import datasets
     except ModuleNotFoundError:
-        raise DataError("Saved splits need the package datasets: pip install -e '.[train]'") from None
+        raise DataError("This needs the package datasets: pip install -e '.[train]'") from None
     return datasets
 
 
 @contextmanager
-def _no_progress_bars(datasets: Any) -> Iterator[None]:
+def no_progress_bars(datasets: Any) -> Iterator[None]:
+    """Keep `datasets` silent."""
     shown = not datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()
     try:
@@ -152,9 +181,9 @@ def _problem(row: dict[str, Any]) -> Problem:
 
 
 def _read_json(text: str) -> dict[str, Any]:
-    return {key: _frozen(value) for key, value in json.loads(text).items()}
+    return {key: frozen(value) for key, value in json.loads(text).items()}
 
 
-def _frozen(value: Any) -> Any:
+def frozen(value: Any) -> Any:
     """JSON arrays as tuples, at any depth of arrays."""
-    return tuple(map(_frozen, value)) if isinstance(value, list) else value
+    return tuple(map(frozen, value)) if isinstance(value, list) else value

@@ -171,6 +171,8 @@ class Task(ABC, Generic[IR]):
     default_level: ClassVar[str]
     guess: ClassVar[str]
     """A hypothesis that asks for no look at the problem: where the scripted editor starts."""
+    perturbations: ClassVar[tuple[str, ...]]
+    """The kinds of `perturb`."""
 
     @abstractmethod
     def parse(self, text: str) -> IR | ParseFailure:
@@ -205,8 +207,12 @@ class Task(ABC, Generic[IR]):
         """The inverse of `describe`, for text that a model wrote. Unknown sentences become `other` faults."""
 
     @abstractmethod
-    def perturb(self, problem: Problem, rng: random.Random) -> str:
-        """A wrong hypothesis near gold, never equivalent to it, using only what the problem has."""
+    def perturb(self, problem: Problem, rng: random.Random, kind: str | None = None) -> str:
+        """A wrong hypothesis near gold, never equivalent to it, using only what the problem has.
+
+        Args:
+            kind: one of `perturbations`, or None for any. Where the problem has no place for it, another is taken.
+        """
 
     @abstractmethod
     def rephrase(self, problem: Problem, rng: random.Random) -> str:

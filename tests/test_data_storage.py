@@ -188,7 +188,11 @@ def test_the_help_describes_every_option(capsys: pytest.CaptureFixture[str]) -> 
         "seed",
         "on-malformed",
         "on-disagreement",
+        "on-overlap",
+        "train-file",
+        "dev-file",
+        "test-file",
         "out",
     )
     assert all(f"--{name} " in printed for name in options)
-    assert printed.count("(default: ") == 12
+    assert printed.count("(default: ") == 16

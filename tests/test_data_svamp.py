@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from data import Corpus, prefix_to_program, read_svamp_csv
+from data import Corpus, prefix_to_program, read_corpus
 from refiner_env.errors import DataError, UnknownNameError
 from refiner_env.tasks import program as ir
 
@@ -73,9 +73,7 @@ def test_broken_prefix_is_refused(equation: str, why: str) -> None:
 
 
 def test_a_row_becomes_a_problem(tmp_path: Path) -> None:
-    corpus = read_svamp_csv(
-        write(tmp_path, '" Tom  has number0 pens\tand finds number1 . ",3 4.5,+ number0 number1,7.5')
-    )
+    corpus = read_corpus(write(tmp_path, '" Tom  has number0 pens\tand finds number1 . ",3 4.5,+ number0 number1,7.5'))
     (problem,) = corpus.problems
     assert problem.uid == "svamp/train/0"
     assert problem.text == "Tom has number0 pens and finds number1 ."
@@ -88,13 +86,13 @@ def test_a_row_becomes_a_problem(tmp_path: Path) -> None:
 def test_other_column_orders_byte_order_mark_and_blank_lines_are_read(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     path.write_bytes("\ufeffAnswer,Equation,More,Numbers,Question\r\n\r\n3,number0,,3,number0 pens ?\r\n".encode())
-    corpus = read_svamp_csv(path)
+    corpus = read_corpus(path)
     assert corpus.problems[0].answer == 3.0
     assert corpus.report.rows == 1
 
 
 def test_a_rounded_answer_becomes_the_executed_value(tmp_path: Path) -> None:
-    corpus = read_svamp_csv(write(tmp_path, "number0 by number1 ?,10 3,/ number0 number1,3.33", GOOD))
+    corpus = read_corpus(write(tmp_path, "number0 by number1 ?,10 3,/ number0 number1,3.33", GOOD))
     rounded, exact = corpus.problems
     assert rounded.answer == 10 / 3
     assert rounded.metadata["repairs"] == ("rounded_answer",)
@@ -105,7 +103,7 @@ def test_a_rounded_answer_becomes_the_executed_value(tmp_path: Path) -> None:
 
 def test_a_disagreement_is_kept_or_dropped_as_asked(tmp_path: Path) -> None:
     path = write(tmp_path, GOOD, "number0 by number1 ?,10 3,/ number0 number1,4.0")
-    kept, dropped = read_svamp_csv(path), read_svamp_csv(path, on_disagreement="drop")
+    kept, dropped = read_corpus(path), read_corpus(path, on_disagreement="drop")
     assert kept.problems[1].answer == 4.0
     assert [p.uid for p in dropped.problems] == ["svamp/train/0"]
     assert (dropped.report.rows, dropped.report.kept, dropped.report.skipped) == (2, 1, 1)
@@ -140,12 +138,12 @@ MALFORMED = {
 def test_a_malformed_row_is_skipped_with_a_message_or_raised(case: str, tmp_path: Path) -> None:
     row, column, value = MALFORMED[case]
     path = write(tmp_path, GOOD, row, GOOD)
-    corpus = read_svamp_csv(path)
+    corpus = read_corpus(path)
     assert [p.uid for p in corpus.problems] == ["svamp/train/0", "svamp/train/2"]
     assert (corpus.report.rows, corpus.report.kept, corpus.report.skipped) == (3, 2, 1)
     (message,) = corpus.report.messages
     with pytest.raises(DataError) as caught:
-        read_svamp_csv(path, on_malformed="raise")
+        read_corpus(path, on_malformed="raise")
     for text in (message, str(caught.value)):
         assert all(part in text for part in (str(path), "line 3", f"column {column}", value)), text
         assert "\n" not in text
@@ -154,23 +152,23 @@ def test_a_malformed_row_is_skipped_with_a_message_or_raised(case: str, tmp_path
 def test_bytes_that_are_not_utf8_spoil_only_their_row(tmp_path: Path) -> None:
     path = tmp_path / "train.csv"
     path.write_bytes(f"{HEADER}\n{GOOD}\n".encode() + b"caf\xe9 ?,3,number0,3\n" + f"{GOOD}\n".encode())
-    corpus = read_svamp_csv(path)
+    corpus = read_corpus(path)
     assert corpus.report.skipped == 1
     (message,) = corpus.report.messages
     assert all(part in message for part in (str(path), "line 3", "column Question", r"caf\udce9", "UTF-8"))
     with pytest.raises(DataError, match="line 3, column Question"):
-        read_svamp_csv(path, on_malformed="raise")
+        read_corpus(path, on_malformed="raise")
 
 
 def test_broken_quoting_is_a_malformed_row(tmp_path: Path) -> None:
     path = write(tmp_path, '"pens" and ?,3,number0,3', GOOD, '"never closed,3,number0,3')
-    corpus = read_svamp_csv(path)
+    corpus = read_corpus(path)
     assert corpus.report.kept == 1
     assert ["line 2," in corpus.report.messages[0], "line 4," in corpus.report.messages[1]] == [True, True]
 
 
 def test_lines_are_physical_lines(tmp_path: Path) -> None:
-    corpus = read_svamp_csv(write(tmp_path, '"Tom has\nnumber0 pens\n.",3,number0,3', "pens ?,x,number0,3"))
+    corpus = read_corpus(write(tmp_path, '"Tom has\nnumber0 pens\n.",3,number0,3', "pens ?,x,number0,3"))
     assert corpus.problems[0].text == "Tom has number0 pens ."
     assert "line 5," in corpus.report.messages[0]
 
@@ -179,28 +177,28 @@ def test_lines_are_physical_lines(tmp_path: Path) -> None:
 def test_another_header_is_refused_whatever_is_asked(header: str, tmp_path: Path) -> None:
     path = write(tmp_path, GOOD, header=header)
     with pytest.raises(DataError) as caught:
-        read_svamp_csv(path, on_malformed="skip")
+        read_corpus(path, "svamp-csv", on_malformed="skip")
     assert all(part in str(caught.value) for part in (str(path), "line 1", "column ", repr(header)))
 
 
 def test_a_missing_file_says_where_it_was_looked_for_and_where_to_get_it(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
-        read_svamp_csv(tmp_path / "train.csv")
+        read_corpus(tmp_path / "train.csv", "svamp-csv")
     expected = (str(tmp_path / "train.csv"), "arkilpatel/SVAMP", "data/mawps-asdiv-a_svamp", "train.csv", "dev.csv")
     assert all(part in str(caught.value) for part in expected)
 
 
 def test_an_unreadable_file_is_a_data_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"cannot be read.*directory"):
-        read_svamp_csv(tmp_path)
+        read_corpus(tmp_path)
 
 
 def test_unknown_policies_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path, GOOD)
     with pytest.raises(UnknownNameError, match=r"on_malformed 'rais'.*'raise'"):
-        read_svamp_csv(path, on_malformed="rais")  # type: ignore[arg-type]
+        read_corpus(path, on_malformed="rais")  # type: ignore[arg-type]
     with pytest.raises(UnknownNameError, match=r"on_disagreement 'dorp'.*'drop'"):
-        read_svamp_csv(path, on_disagreement="dorp")  # type: ignore[arg-type]
+        read_corpus(path, on_disagreement="dorp")  # type: ignore[arg-type]
 
 
 # -------------------------------------------------------------------------------------------- the real files
@@ -208,7 +206,7 @@ def test_unknown_policies_are_refused(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def train(corpora: Path) -> Corpus:
-    return read_svamp_csv(corpora / "svamp" / "train.csv", on_malformed="raise")
+    return read_corpus(corpora / "svamp" / "train.csv", on_malformed="raise")
 
 
 def expected_values(path: Path) -> Iterator[tuple[int, float, float]]:
@@ -255,12 +253,12 @@ def test_the_training_file(train: Corpus, corpora: Path) -> None:
 
 
 def test_the_training_file_without_disagreements(corpora: Path) -> None:
-    corpus = read_svamp_csv(corpora / "svamp" / "train.csv", on_disagreement="drop")
+    corpus = read_corpus(corpora / "svamp" / "train.csv", on_disagreement="drop")
     assert (corpus.report.rows, corpus.report.kept, corpus.report.skipped) == (3138, 3132, 6)
 
 
 def test_the_test_file(corpora: Path) -> None:
-    corpus = read_svamp_csv(corpora / "svamp" / "dev.csv", on_malformed="raise")
+    corpus = read_corpus(corpora / "svamp" / "dev.csv", on_malformed="raise")
     report = corpus.report
     assert (report.rows, report.kept, report.disagreements, dict(report.repairs)) == (1000, 1000, 0, {})
     for problem in corpus.problems:

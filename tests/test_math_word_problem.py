@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.svamp import read_svamp_csv
+from data.formats import read_corpus
 from refiner_env.errors import RefinerError
 from refiner_env.tasks import program as ir
 from refiner_env.tasks.math_word_problem import (
@@ -53,7 +53,7 @@ def named(faults: tuple[Fault, ...]) -> list[tuple[str, int | None, str | None]]
 @pytest.fixture(scope="module", params=["train", "dev"])
 def corpus(request: pytest.FixtureRequest, corpora: Path) -> tuple[Problem, ...]:
     """All rows of a real corpus whose gold gives the stated answer."""
-    return read_svamp_csv(corpora / "svamp" / f"{request.param}.csv", on_disagreement="drop").problems
+    return read_corpus(corpora / "svamp" / f"{request.param}.csv", on_disagreement="drop").problems
 
 
 def check_gold(p: Problem, rng: random.Random) -> None:
@@ -98,7 +98,7 @@ def test_gold_of_the_corpora_is_right(corpus: tuple[Problem, ...]) -> None:
 
 def test_the_corpora_are_whole(corpora: Path) -> None:
     for name, rows in (("train", 3_138), ("dev", 1_000)):
-        assert len(read_svamp_csv(corpora / "svamp" / f"{name}.csv").problems) == rows
+        assert len(read_corpus(corpora / "svamp" / f"{name}.csv").problems) == rows
 
 
 @pytest.mark.parametrize("kind", [*PERTURBATIONS, None])

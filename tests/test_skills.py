@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from data import skills
+from data.formats import read_corpus
 from data.skills import CHECK, DEMANDS, FACTS, HINTS, MENTIONS, QUESTIONS, RESULTS, SKILLS, TASK, VALUES, Exercise
-from data.svamp import read_svamp_csv
 from data.words import word_groups
 from refiner_env.tasks.phrases import NO_HINT
 from refiner_env.tasks.program import COMMUTATIVE, Number, Operand, Program, Step, StepRef, parse, render
@@ -482,7 +482,7 @@ def test_no_template_is_a_story_s() -> None:
 
 def test_no_template_stands_in_the_corpora(corpora: Path) -> None:
     """A slot stands for up to three words."""
-    problems = [p for name in ("train", "dev") for p in read_svamp_csv(corpora / "svamp" / f"{name}.csv").problems]
+    problems = [p for name in ("train", "dev") for p in read_corpus(corpora / "svamp" / f"{name}.csv").problems]
     texts = "\n".join(" ".join(tokens(problem.text)) for problem in problems)
     patterns = {t: tokens(t) for t in TEMPLATES if n_words(tokens(t)) >= 3}
     assert len(patterns) > 15 and len(problems) > 4_000

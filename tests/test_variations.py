@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from data.svamp import read_svamp_csv
+from data.formats import read_corpus
 from data.variations import renamed, reordered, retold, varied
 from data.words import word_groups
 from refiner_env.tasks import MathWordProblem, SyntheticReasoning
@@ -78,7 +78,7 @@ def stories(task: MathWordProblem) -> list[Problem]:
 @pytest.fixture(scope="module")
 def real(corpora: Path) -> list[Problem]:
     files = [corpora / "svamp" / name for name in ("train.csv", "dev.csv")]
-    return [problem for file in files for problem in read_svamp_csv(file).problems]
+    return [problem for file in files for problem in read_corpus(file).problems]
 
 
 @pytest.mark.parametrize(("variation", "least"), [(renamed, 0.7), (reordered, 0.05), (retold, 0.7)])

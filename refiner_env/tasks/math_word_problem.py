@@ -52,6 +52,7 @@ class MathWordProblem(Task[Program]):
     fault_kinds = (*TEMPLATES, "other")
     levels = tuple(LEVELS)
     default_level = "medium"
+    perturbations = PERTURBATIONS
     guess = "#0: subtract ( number0, number1 ) | EOS"
 
     def parse(self, text: str) -> Program | ParseFailure:
