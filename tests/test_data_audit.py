@@ -142,5 +142,7 @@ def test_the_official_validation_file_is_the_test_set(corpora: Path) -> None:
 def test_the_official_reasoning_files_share_nothing(corpora: Path) -> None:
     audit = audit_files([corpora / f"refiner/srn/srn_{part}.json" for part in ("train", "val", "test")])
     assert audit.overlaps == ()
-    assert [file.repairs for file in audit.files] == [{"glued_steps": n} for n in (8, 32, 45)]
+    assert [file.repairs for file in audit.files] == [
+        {"glued_steps": glued, "derived_steps": lacking} for glued, lacking in ((8, 8), (32, 20), (45, 20))
+    ]
     assert [file.duplicates for file in audit.files] == [0, 0, 0]

@@ -16,10 +16,10 @@ import pytest
 
 from data import FORMATS, Corpus, read_corpus, text_key
 from data.mwp_formats import infix_to_prefix, looked_up
-from data.srn_formats import WORDS
 from refiner_env.errors import DataError, UnknownNameError
+from refiner_env.tasks import SyntheticReasoning
 from refiner_env.tasks import program as ir
-from refiner_env.types import Problem
+from refiner_env.types import Problem, Scores
 
 Row = dict[str, Any]
 
@@ -53,7 +53,7 @@ SRN: Row = {
     "consequents": "Dan is beautiful",
 }
 HELM: Row = {"rules": SRN["rules"], "fact": SRN["fact"], "question": "What follows?"}
-HELM |= {"consequents": ["The poppy is red and big."]}
+HELM |= {"consequents": ["Dan is beautiful."]}
 STORY: Row = {
     "situation": "Ann is late.",
     "intention": "Ann wants to sleep.",
@@ -495,57 +495,58 @@ def test_reasoning_rows(tmp_path: Path) -> None:
 
 
 def test_nothing_follows(tmp_path: Path) -> None:
-    problem = one(tmp_path, SRN, explanations="#0: The argument is invalid!! ", consequents="Nothing")
-    assert (problem.gold, problem.answer) == ("#0: The argument is invalid!!", "Nothing")
+    problem = one(
+        tmp_path, SRN, fact="Dan is cool.", explanations="#0: The argument is invalid!! ", consequents="Nothing"
+    )
+    assert (problem.gold, problem.answer, problem.metadata) == ("#0: The argument is invalid!!", "Nothing", {})
 
 
 @pytest.mark.parametrize(
-    ("glued", "parted"),
+    ("steps", "repair"),
     [
-        (
-            "#0: tiny is small #1: tiny is smallmean is bad #2: rose is red",
-            "tiny is small|tiny is small|mean is bad|rose is red",
-        ),
-        ("#0: plant is fastwise is smart #1: rose is red", "plant is fast|wise is smart|rose is red"),
-        ("#0: giant is biggiant is big #1: rose is red", "giant is big|giant is big|rose is red"),
+        ("#0: Dan is person #1: tiny is small #2: Dan is beautiful", ()),
+        ("#0: tiny is smalltiny is small #1: Dan is person #2: Dan is beautiful", ("glued_steps",)),
+        ("no steps at all", ("glued_steps",)),
+        ("#0: tiny is small #1: Dan is small #2: Dan is beautiful", ("derived_steps",)),
+        ("#0: Dan is sad", ("derived_steps",)),
     ],
 )
-def test_glued_steps_are_parted(glued: str, parted: str, tmp_path: Path) -> None:
-    problem = one(tmp_path, SRN, explanations=glued, consequents="The rose is red")
-    assert problem.gold == " ".join(f"#{i}: {step}" for i, step in enumerate(parted.split("|")))
-    assert problem.metadata == {"repairs": ("glued_steps",)}
+def test_steps_are_kept_where_they_are_sound(steps: str, repair: tuple[str, ...], tmp_path: Path) -> None:
+    problem = one(tmp_path, SRN, explanations=steps)
+    derived = "#0: tiny is small #1: Dan is person #2: Dan is small #3: Dan is beautiful"
+    assert problem.gold == (derived if repair else steps) and repairs(problem) == repair
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"explanations": "#0: a is bc is d"}, "cannot tell where 'bc' has to be parted"),
-        ({"explanations": "Dan is sad"}, "expected steps"),
-        ({"explanations": "#0: #1: Dan is sad"}, "expected steps"),
+        ({"explanations": 3}, "key explanations"),
         ({"rules": "If Dan"}, "key rules"),
         ({"rules": ["If Dan", 3]}, "it is no list of texts"),
-        ({"consequents": ["Dan is sad"]}, "key consequents"),
+        ({"rules": [SRN["rules"][0], "If Dan."]}, "key rules is 'If Dan.': it is no `If X is A, then X is B.`"),
+        ({"fact": "Who knows?"}, "or the fact no `X is A and B.`"),
+        ({"consequents": 1}, "key consequents"),
+        ({"consequents": ["a", "b"]}, "one text is expected"),
     ],
 )
 def test_malformed_reasoning_rows(change: Row, said: str, tmp_path: Path) -> None:
     assert said in why(tmp_path, {**SRN, **change})
 
 
-def test_steps_that_end_elsewhere_are_a_disagreement(tmp_path: Path) -> None:
+def test_an_answer_that_does_not_follow_is_a_disagreement(tmp_path: Path) -> None:
     path = write(tmp_path, {**SRN, "consequents": "Dan is sad"})
     report = read_corpus(path).report
     assert (report.kept, report.disagreements) == (1, 1)
-    assert "the steps end with 'Dan is beautiful', the stated answer is 'Dan is sad'; kept." in report.messages[0]
+    assert "'Dan is beautiful' follows, the stated answer is 'Dan is sad'; kept." in report.messages[0]
     assert read_corpus(path, on_disagreement="drop").problems == ()
 
 
-def test_helm_rows_have_no_gold(tmp_path: Path) -> None:
+def test_steps_of_helm_rows_are_derived(tmp_path: Path) -> None:
     problem = one(tmp_path, HELM)
-    assert (problem.gold, problem.answer) == (None, "poppy is red and big")
-    assert repairs(problem) == ("no_gold",)
+    assert (problem.gold, problem.answer) == (one(tmp_path, SRN).gold, "Dan is beautiful")
+    assert repairs(problem) == ("no_steps",)
     for nothing in ([], ["Nothing."], ["Nothing can be determined."]):
-        assert one(tmp_path, HELM, consequents=nothing).answer == "Nothing"
-    assert "key consequents" in why(tmp_path, {**HELM, "consequents": ["a", "b"]})
+        assert one(tmp_path, HELM, fact="Dan is cool.", consequents=nothing).answer == "Nothing"
 
 
 # ----------------------------------------------------------------------------------------------- moral stories
@@ -669,19 +670,18 @@ def test_the_official_test_file_is_svamp(corpora: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("part", "rows", "glued", "nothing"), [("train", 1000, 8, 170), ("val", 5000, 32, 904), ("test", 5000, 45, 836)]
+    ("part", "rows", "glued", "lacking", "nothing"),
+    [("train", 1000, 8, 8, 170), ("val", 5000, 32, 20, 904), ("test", 5000, 45, 20, 836)],
 )
-def test_reasoning_files(part: str, rows: int, glued: int, nothing: int, corpora: Path) -> None:
-    corpus = read_corpus(corpora / f"refiner/srn/srn_{part}.json", on_malformed="raise")
+def test_reasoning_files(part: str, rows: int, glued: int, lacking: int, nothing: int, corpora: Path) -> None:
+    path = corpora / f"refiner/srn/srn_{part}.json"
+    corpus, task = read_corpus(path, on_malformed="raise"), SyntheticReasoning()
     assert (corpus.report.kept, corpus.report.disagreements) == (rows, 0)
-    assert corpus.report.repairs == {"glued_steps": glued}
+    assert corpus.report.repairs == {"glued_steps": glued, "derived_steps": lacking}
     assert sum(p.answer == "Nothing" for p in corpus.problems) == nothing
-    statement = re.compile(r"(\w+) is (\w+)(?: and (\w+))?")
-    for problem in corpus.problems:
-        assert problem.gold == " ".join(str(problem.gold).split())
-        for step in re.split(r" ?#[0-9]+: ", str(problem.gold))[1:]:
-            match = statement.fullmatch(step)
-            assert step == "The argument is invalid!!" or (match and {w for w in match.groups() if w} <= WORDS), step
+    texts = [" ".join([*row["rules"], row["fact"]]) for row in json.loads(path.read_text(encoding="utf-8"))]
+    assert [p.text for p in corpus.problems] == texts
+    assert all(task.score(p, p.gold or "") == Scores(True, True, True, 1.0) for p in corpus.problems)
 
 
 def test_moral_files(corpora: Path) -> None:

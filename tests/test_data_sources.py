@@ -163,7 +163,7 @@ def test_without_svamp_some_numbers_stay_unknown(corpora: Path, tmp_path: Path) 
 def test_the_official_reasoning_files(corpora: Path, tmp_path: Path) -> None:
     made = load_splits(SyntheticReasoning(), DataOptions("snlr"), corpora)
     assert [len(part) for part in made.parts.values()] == [1000, 5000, 5000]
-    assert made.audit.repairs == {"glued_steps": 85}
+    assert made.audit.repairs == {"glued_steps": 85, "derived_steps": 48}
     (tmp_path / "refiner/srn").mkdir(parents=True)
     for part in ("train", "test"):
         shutil.copy(corpora / f"refiner/srn/srn_{part}.json", tmp_path / "refiner/srn")

@@ -14,7 +14,6 @@ from data.formats import read_corpus
 from refiner_env.errors import RefinerError
 from refiner_env.tasks import program as ir
 from refiner_env.tasks.math_word_problem import (
-    PERTURBATIONS,
     TEMPLATES,
     MathWordProblem,
     gold_program,
@@ -101,14 +100,14 @@ def test_the_corpora_are_whole(corpora: Path) -> None:
         assert len(read_corpus(corpora / "svamp" / f"{name}.csv").problems) == rows
 
 
-@pytest.mark.parametrize("kind", [*PERTURBATIONS, None])
+@pytest.mark.parametrize("kind", [*TASK.perturbations, None])
 def test_perturbations_of_procedural_problems_are_wrong(kind: str | None) -> None:
     rng = random.Random(1)
     for p in PROBLEMS:
         check_perturbation(p, kind, rng)
 
 
-@pytest.mark.parametrize("kind", PERTURBATIONS)
+@pytest.mark.parametrize("kind", TASK.perturbations)
 def test_perturbations_of_the_corpora_are_wrong(corpus: tuple[Problem, ...], kind: str) -> None:
     rng = random.Random(2)
     for p in corpus:
@@ -117,7 +116,7 @@ def test_perturbations_of_the_corpora_are_wrong(corpus: tuple[Problem, ...], kin
 
 def test_perturbations_of_a_bare_number_are_wrong() -> None:
     rng = random.Random(3)
-    for kind in (*PERTURBATIONS, None):
+    for kind in (*TASK.perturbations, None):
         for _ in range(20):
             check_perturbation(problem("number0 | EOS"), kind, rng)
             check_perturbation(problem("number0 | EOS", (4.0,)), kind, rng)

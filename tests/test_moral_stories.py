@@ -20,7 +20,6 @@ from agents.scripted import ScriptedEditor
 from refiner_env import RefinerVectorEnv
 from refiner_env.errors import RefinerError
 from refiner_env.tasks.moral_stories import (
-    PERTURBATIONS,
     TEMPLATES,
     UNRELATED,
     MoralStories,
@@ -161,7 +160,7 @@ def check_perturbation(p: Problem, kind: str | None, rng: random.Random) -> None
     assert isinstance(norm, Norm) and norm.action == "", (p, wrong)
     assert not TASK.score(p, wrong).ir_equivalent, (p, wrong)
     (fault,) = TASK.diagnose(p, wrong)
-    assert fault.kind == (kind or fault.kind) and fault.kind in PERTURBATIONS, (p, wrong)
+    assert fault.kind == (kind or fault.kind) and fault.kind in TASK.perturbations, (p, wrong)
     assert fault.hint == (norm.phrase.replace('"', "'") if fault.kind == "misaligned" else None)
     assert TASK.read_feedback(TASK.describe([fault])).faults == (fault,), (p, wrong)
 
@@ -182,14 +181,14 @@ def test_gold_of_the_corpus_is_right(corpus: list[Problem]) -> None:
         check_gold(p, rng)
 
 
-@pytest.mark.parametrize("kind", [*PERTURBATIONS, None])
+@pytest.mark.parametrize("kind", [*TASK.perturbations, None])
 def test_perturbations_of_procedural_problems_are_wrong(kind: str | None) -> None:
     rng = random.Random(1)
     for p in with_and_without_lists([*PROBLEMS, DUCKS]):
         check_perturbation(p, kind, rng)
 
 
-@pytest.mark.parametrize("kind", [*PERTURBATIONS, None])
+@pytest.mark.parametrize("kind", [*TASK.perturbations, None])
 def test_perturbations_of_the_corpus_are_wrong(corpus: list[Problem], kind: str | None) -> None:
     rng = random.Random(1)
     for p in with_and_without_lists(corpus[::4]):
@@ -199,7 +198,7 @@ def test_perturbations_of_the_corpus_are_wrong(corpus: list[Problem], kind: str 
 def test_problems_without_lists_have_perturbations_and_rephrasings() -> None:
     """Also where there is no corpus: gold under the inverse judgment, phrases from the text, gold in other words."""
     rng = random.Random(2)
-    made = {kind: {TASK.perturb(BARE, rng, kind) for _ in range(60)} for kind in PERTURBATIONS}
+    made = {kind: {TASK.perturb(BARE, rng, kind) for _ in range(60)} for kind in TASK.perturbations}
     assert len(made["contradiction"]) > 5 < len(made["misaligned"])
     assert all(text.endswith(" be honest when you sell something.") for text in made["contradiction"])
     assert {p for p in phrases_of(BARE.text) for text in made["misaligned"] if text.endswith(f" {p}.")} == {
@@ -212,7 +211,7 @@ def test_problems_without_lists_have_perturbations_and_rephrasings() -> None:
 
 def test_a_listed_norm_of_another_kind_is_not_taken() -> None:
     lists = {"misaligned": ("You shouldn't be honest when you sell something.", "You should be honest when you sell.")}
-    for kind in PERTURBATIONS:
+    for kind in TASK.perturbations:
         check_perturbation(replace(DUCKS, gold_metadata=lists), kind, random.Random(0))
 
 

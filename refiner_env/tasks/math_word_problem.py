@@ -35,7 +35,6 @@ TEMPLATES = {
     "bare": "The number is incorrect.",
 }
 PHRASES = Phrases(TEMPLATES, ir.SLOTS, {"operator": "operator"})
-PERTURBATIONS = ("operator", "operand", "swap", "missing_step", "extra_step", "several")
 
 _parse_short = lru_cache(maxsize=1 << 16)(ir.parse)
 
@@ -52,7 +51,7 @@ class MathWordProblem(Task[Program]):
     fault_kinds = (*TEMPLATES, "other")
     levels = tuple(LEVELS)
     default_level = "medium"
-    perturbations = PERTURBATIONS
+    perturbations = ("operator", "operand", "swap", "missing_step", "extra_step", "several")
     guess = "#0: subtract ( number0, number1 ) | EOS"
 
     def parse(self, text: str) -> Program | ParseFailure:
@@ -93,13 +92,13 @@ class MathWordProblem(Task[Program]):
         return PHRASES.read(text)
 
     def perturb(self, problem: Problem, rng: random.Random, kind: str | None = None) -> str:
-        """A wrong program near gold; `kind` is one of PERTURBATIONS, None for any.
+        """A wrong program near gold; `kind` is one of `perturbations`, None for any.
 
         The chosen kind may be impossible (a one-step program has no step to lose); then another is taken.
         """
         gold = gold_program(problem)
         kinds = [kind] if kind else []
-        kinds += rng.sample(PERTURBATIONS, len(PERTURBATIONS))
+        kinds += rng.sample(self.perturbations, len(self.perturbations))
         for name in kinds:
             edits = rng.choices(list(_EDITS), k=rng.randint(2, 3)) if name == "several" else [name]
             changed = gold

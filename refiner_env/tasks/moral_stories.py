@@ -41,7 +41,6 @@ TEMPLATES = {
 """The first two are the paper's. Its oracle's hint is the phrase of gold that is missing; here it is the phrase of the
 hypothesis that is out of place, since a hint is never gold."""
 PHRASES = Phrases(TEMPLATES)
-PERTURBATIONS = ("contradiction", "misaligned")
 
 NEAR = 0.5
 """Actions of at least this chrF are taken for the same.
@@ -81,6 +80,7 @@ class MoralStories(Task[Norm]):
     fault_kinds = (*TEMPLATES, "other")
     levels = tuple(LEVELS)
     default_level = "medium"
+    perturbations = ("contradiction", "misaligned")
     guess = "It's wrong to hurt others."
 
     def parse(self, text: str) -> Norm | ParseFailure:
@@ -127,13 +127,13 @@ class MoralStories(Task[Norm]):
         return PHRASES.read(text)
 
     def perturb(self, problem: Problem, rng: random.Random, kind: str | None = None) -> str:
-        """A wrong norm, without a moral action; `kind` is one of PERTURBATIONS, None for any.
+        """A wrong norm, without a moral action; `kind` is one of `perturbations`, None for any.
 
         It comes from gold's lists where they have one that is found out as what it is, else it is made: gold under
         the inverse judgment, or a judgment of what the story's persons want and do.
         """
         kinds = [kind] if kind else []
-        kinds += rng.sample(PERTURBATIONS, len(PERTURBATIONS))
+        kinds += rng.sample(self.perturbations, len(self.perturbations))
         for name in kinds:
             for text in _WRONG[name](problem, rng):
                 if [fault.kind for fault in self.diagnose(problem, text)] == [name]:
