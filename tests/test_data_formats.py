@@ -471,6 +471,10 @@ def test_placeholders_are_mended(
         ({"Linear_Formula": "#0: subtract ( number1, number1 ) | EOS"}, "number1 would be 26.0 and 9.0"),
         ({"Linear_Formula": "#0: subtract ( 26.0, 8.0 ) | EOS"}, "the label has 8.0 where"),
         ({"Linear_Formula": "#0: subtract ( #0, number1 ) | EOS"}, "key Equation"),
+        (
+            {"Body": "14 pens, number1 and number2. How many?", "Linear_Formula": "#0: subtract(number0, number1)"},
+            "number0",
+        ),
         ({"Linear_Formula": "#0: subtract ( number7, number1 ) | EOS"}, "number7 of the label does not stand in it"),
         ({"Numbers": []}, "key Numbers is '[]': there are no numbers"),
         ({"Numbers": [1, None]}, "'null' is no finite number"),
@@ -515,6 +519,11 @@ def test_steps_are_kept_where_they_are_sound(steps: str, repair: tuple[str, ...]
     problem = one(tmp_path, SRN, explanations=steps)
     derived = "#0: tiny is small #1: Dan is person #2: Dan is small #3: Dan is beautiful"
     assert problem.gold == (derived if repair else steps) and repairs(problem) == repair
+
+
+def test_no_two_words_can_be_parted_in_two_ways() -> None:
+    joined = Counter(first + second for first in WORDS for second in WORDS)
+    assert max(joined.values()) == 1
 
 
 @pytest.mark.parametrize(
@@ -586,6 +595,12 @@ def test_a_text_under_two_labels_is_dropped_from_both(tmp_path: Path) -> None:
         "misaligned": ("you must go",),
     }
     assert repairs(problem) == ("contradictory",)
+
+
+def test_gold_is_none_of_its_paraphrases(tmp_path: Path) -> None:
+    problem = one(tmp_path, CRITIC, other_norms=["it's good to be kind!", "It is right to be kind."])
+    assert problem.gold_metadata["paraphrases"] == ("It is right to be kind.",)
+    assert repairs(problem) == ()
 
 
 def test_underscores_are_blanks(tmp_path: Path) -> None:
