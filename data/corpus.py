@@ -79,6 +79,8 @@ class Splits:
     test: Sequence[Problem]
     audit: Audit
     """Of everything that was read, before sizes were limited."""
+    task: str = ""
+    """The name of the problems' task; "" where nobody says."""
 
     @property
     def parts(self) -> dict[str, Sequence[Problem]]:

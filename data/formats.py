@@ -29,14 +29,13 @@ from data.storage import frozen
 from data.tables import HUB, Cells, MalformedError, Reading, Table, open_table, short, text_of
 from refiner_env.errors import DataError, UnknownNameError
 from refiner_env.registry import Registry
+from refiner_env.tasks import MathWordProblem, MoralStories, SyntheticReasoning
 from refiner_env.types import Problem
 
 OnMalformed = Literal["skip", "raise"]
 OnDisagreement = Literal["keep", "drop"]
 _DONE = {"keep": "kept", "drop": "dropped"}
-MATH, REASONING, MORAL = "MathWordProblem", "SyntheticReasoning", "MoralStories"
-SHORT_NAMES = {MATH: "mwp", REASONING: "snlr", MORAL: "moral"}
-"""Task -> its short name on the command line."""
+MATH, REASONING, MORAL = MathWordProblem.name, SyntheticReasoning.name, MoralStories.name
 
 
 @dataclass(frozen=True, slots=True)

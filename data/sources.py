@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from data.corpus import Audit, Corpus, Splits, carve_dev, check_disjoint, drop_overlaps, text_key
-from data.formats import FORMATS, MATH, MORAL, REASONING, SHORT_NAMES, read_corpus
+from data.formats import FORMATS, read_corpus
 from data.mwp_formats import looked_up
 from data.storage import load_saved
 from refiner_env.errors import DataError, OptionError, UnknownNameError
 from refiner_env.options import flag, option, validate
 from refiner_env.registry import Registry
+from refiner_env.tasks import TASKS
 from refiner_env.types import Problem, Task
 
 SIZES = {"train": 2_000, "dev": 300, "test": 1_000}
@@ -86,6 +87,10 @@ def load_splits(task: Task[Any], options: DataOptions, root: Path | None = None)
     else:
         advice = "Else: a folder that `refiner data --out` wrote, or your own, as package.module:function."
         raise UnknownNameError(SOURCES.kind, options.source, SOURCES.names(), advice)
+    if splits.task and splits.task != task.name:
+        raise OptionError(
+            f"Source {options.source!r} holds {splits.task} problems: give --task {TASKS.short(splits.task)}."
+        )
     check_disjoint(splits)
     return splits
 
@@ -121,12 +126,6 @@ def _corpora(root: Path | None, folder: str, file: str, format: str) -> Path:
     return Path(base) / folder
 
 
-def _check_task(task: Task[Any], source: str, held: str) -> None:
-    """Refuse problems of another task; "" holds for any."""
-    if held and held != task.name:
-        raise OptionError(f"source {source!r} holds {held} problems: give --task {SHORT_NAMES.get(held, held)}")
-
-
 def _read(path: Path | str, format: str | None, options: DataOptions) -> Corpus:
     return read_corpus(path, format, on_malformed=options.on_malformed, on_disagreement=options.on_disagreement)
 
@@ -134,7 +133,7 @@ def _read(path: Path | str, format: str | None, options: DataOptions) -> Corpus:
 def _assembled(name: str, train: Corpus, dev: Corpus | None, test: Corpus, options: DataOptions) -> Splits:
     """Splits of files: overlaps seen to, dev carved from train where there is no file of it, sizes limited."""
     audit = train.report + (dev.report if dev else Audit()) + test.report
-    splits = Splits(name, train.problems, dev.problems if dev else (), test.problems, audit)
+    splits = Splits(name, train.problems, dev.problems if dev else (), test.problems, audit, train.task or test.task)
     if options.on_overlap == "drop":
         splits = drop_overlaps(splits)
     check_disjoint(splits)
@@ -145,7 +144,6 @@ def _assembled(name: str, train: Corpus, dev: Corpus | None, test: Corpus, optio
 
 
 def _svamp(task: Task[Any], options: DataOptions, root: Path | None) -> Splits:
-    _check_task(task, "svamp", MATH)
     folder = _corpora(root, "svamp", "train.csv", "svamp-csv")
     train, test = (_read(folder / name, "svamp-csv", options) for name in ("train.csv", "dev.csv"))
     return _assembled("svamp", train, None, test, options)
@@ -156,7 +154,6 @@ def _refiner_mwp(task: Task[Any], options: DataOptions, root: Path | None) -> Sp
 
     Numbers that the test file does not have come from svamp/SVAMP.json, where that is there too.
     """
-    _check_task(task, "refiner-mwp", MATH)
     folder = _corpora(root, "refiner/mwp", "critique_train.json", "refiner-mwp")
     train = _read(folder / "critique_train.json", "refiner-mwp", options)
     test = _read(folder / "critique_test.json", "refiner-mwp-test", options)
@@ -168,7 +165,6 @@ def _refiner_mwp(task: Task[Any], options: DataOptions, root: Path | None) -> Sp
 
 def _snlr(task: Task[Any], options: DataOptions, root: Path | None) -> Splits:
     """The official splits, with dev carved from train where srn_val.json is absent."""
-    _check_task(task, "snlr", REASONING)
     folder = _corpora(root, "refiner/srn", "srn_train.json", "refiner-srn")
     train, test = (_read(folder / f"srn_{part}.json", "refiner-srn", options) for part in ("train", "test"))
     val = folder / "srn_val.json"
@@ -177,7 +173,6 @@ def _snlr(task: Task[Any], options: DataOptions, root: Path | None) -> Splits:
 
 def _moral(task: Task[Any], options: DataOptions, root: Path | None) -> Splits:
     """The official splits where critic_train_prep.json is there; else a split of critic_dev_prep.json by text."""
-    _check_task(task, "moral", MORAL)
     folder = _corpora(root, "refiner/moral_stories", "critic_dev_prep.json", "moral-critic")
     dev = _read(folder / "critic_dev_prep.json", "moral-critic", options)
     if (folder / "critic_train_prep.json").exists():
@@ -197,9 +192,9 @@ def _files(task: Task[Any], options: DataOptions, root: Path | None) -> Splits:
             raise OptionError(f"{flag(name)} is not given: source 'files' needs --train-file and --test-file.")
     train, test = (_read(path, None, options) for path in (options.train_file, options.test_file))
     dev = _read(options.dev_file, None, options) if options.dev_file else None
-    for path, corpus in ((options.train_file, train), (options.dev_file, dev), (options.test_file, test)):
-        if corpus:
-            _check_task(task, path, corpus.task)
+    tasks = {corpus.task for corpus in (train, dev, test) if corpus and corpus.task}
+    if len(tasks) > 1:
+        raise OptionError(f"The files hold problems of several tasks: {', '.join(sorted(tasks))}.")
     return _assembled("files", train, dev, test, options)
 
 
@@ -219,7 +214,7 @@ def _procedural(task: Task[Any], options: DataOptions, root: Path | None) -> Spl
         size = getattr(options, f"n_{split}") or SIZES[split]
         parts[split], report = _distinct(task, level, split, size, options.seed, taken)
         audit += report
-    return Splits("procedural", parts["train"], parts["dev"], parts["test"], audit)
+    return Splits("procedural", parts["train"], parts["dev"], parts["test"], audit, task.name)
 
 
 def _distinct(

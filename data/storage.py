@@ -46,7 +46,12 @@ def save_splits(splits: Splits, folder: str | os.PathLike[str], *, overwrite: bo
         gold_metadata=text,
     )
     rows = {name: [_row(p) for p in part] for name, part in splits.parts.items()}
-    record = {"name": splits.name, "content_hash": content_hash(splits), "audit": asdict(splits.audit)}
+    record = {
+        "name": splits.name,
+        "task": splits.task,
+        "content_hash": content_hash(splits),
+        "audit": asdict(splits.audit),
+    }
     return save_tables(rows, features, record, folder, overwrite=overwrite)
 
 
@@ -101,7 +106,7 @@ def load_saved(folder: str | os.PathLike[str]) -> Splits:
         parts = {name: tuple(_problem(row) for row in tables.get(name, ())) for name in ("train", "dev", "test")}
         audit = record["audit"]
         report = Audit(**{**audit, "messages": tuple(audit["messages"])})
-        splits = Splits(record["name"], **parts, audit=report)
+        splits = Splits(record["name"], **parts, audit=report, task=record["task"])
         saved_hash = record["content_hash"]
     except Exception as error:  # a broken folder fails in any layer: JSON, datasets, Arrow, our columns
         why = f"{type(error).__name__}: {error}"

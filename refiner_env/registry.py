@@ -38,6 +38,10 @@ class Registry(Generic[T]):
             self._short[short] = name
         return entry
 
+    def short(self, name: str) -> str:
+        """The short name of an entry; the name itself where there is none."""
+        return next((short for short, whole in self._short.items() if whole == name), name)
+
     def names(self) -> list[str]:
         """All registered names, in order of registration."""
         return list(self._entries)

@@ -521,11 +521,6 @@ def test_steps_are_kept_where_they_are_sound(steps: str, repair: tuple[str, ...]
     assert problem.gold == (derived if repair else steps) and repairs(problem) == repair
 
 
-def test_no_two_words_can_be_parted_in_two_ways() -> None:
-    joined = Counter(first + second for first in WORDS for second in WORDS)
-    assert max(joined.values()) == 1
-
-
 @pytest.mark.parametrize(
     ("change", "said"),
     [

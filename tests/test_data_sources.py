@@ -10,18 +10,12 @@ from typing import Any
 
 import pytest
 
-from data import DataOptions, Splits, load_splits, text_key
+from data import DataOptions, Splits, load_splits, save_splits, text_key
 from refiner_env.errors import DataError, OptionError
-from refiner_env.tasks import MathWordProblem, SyntheticReasoning
+from refiner_env.tasks import MathWordProblem, MoralStories, SyntheticReasoning
 from refiner_env.types import Problem, Task
 
 TASK = MathWordProblem()
-
-
-class Moral(MathWordProblem):
-    """Sources ask a task for its name alone."""
-
-    name = "MoralStories"
 
 
 def write(folder: Path, name: str, texts: list[str], **more: Any) -> str:
@@ -76,26 +70,29 @@ def test_file_options_go_with_files(options: DataOptions, said: str) -> None:
 
 def test_files_of_another_task_are_refused(tmp_path: Path) -> None:
     mine, other = write(tmp_path, "a", ["a"]), write(tmp_path, "b", ["b"], task="MoralStories")
-    with pytest.raises(OptionError) as caught:
+    with pytest.raises(OptionError, match="Source 'files' holds MoralStories problems: give --task moral"):
         load_splits(TASK, files(mine, other))
-    assert str(caught.value) == f"source {other!r} holds MoralStories problems: give --task moral"
-    assert len(load_splits(Moral(), files(mine, other, dev_share=0.0)).train) == 1
+    assert len(load_splits(MoralStories(), files(mine, other, dev_share=0.0)).train) == 1
+    third = write(tmp_path, "c", ["c"], task="SyntheticReasoning")
+    with pytest.raises(OptionError, match="The files hold problems of several tasks: MoralStories, SyntheticReasoning"):
+        load_splits(TASK, files(other, third))
 
 
-@pytest.mark.parametrize(
-    ("source", "said"),
-    [
-        ("svamp", "source 'svamp' holds MathWordProblem problems: give --task mwp"),
-        ("refiner-mwp", "source 'refiner-mwp' holds MathWordProblem problems: give --task mwp"),
-        ("snlr", "source 'snlr' holds SyntheticReasoning problems: give --task snlr"),
-        ("moral", "source 'moral' holds MoralStories problems: give --task moral"),
-    ],
-)
-def test_a_source_of_another_task_is_refused(source: str, said: str, tmp_path: Path) -> None:
-    task: Task[Any] = Moral() if source != "moral" else SyntheticReasoning()
-    with pytest.raises(OptionError) as caught:
-        load_splits(task, DataOptions(source), tmp_path)
-    assert str(caught.value) == said
+@pytest.mark.parametrize("source", ["svamp", "refiner-mwp", "snlr", "moral"])
+def test_a_source_of_another_task_is_refused(source: str, corpora: Path) -> None:
+    tasks: list[Task[Any]] = [MathWordProblem(), SyntheticReasoning(), MoralStories()]
+    mine = {"snlr": 1, "moral": 2}.get(source, 0)
+    for task in (other for i, other in enumerate(tasks) if i != mine):
+        with pytest.raises(OptionError, match=f"Source '{source}' holds {tasks[mine].name} problems: give --task"):
+            load_splits(task, DataOptions(source), corpora)
+
+
+def test_a_saved_source_of_another_task_is_refused(tmp_path: Path) -> None:
+    made = load_splits(MoralStories(), DataOptions(n_train=4, n_dev=2, n_test=2))
+    folder = str(save_splits(made, tmp_path / "moral"))
+    assert load_splits(MoralStories(), DataOptions(folder)) == made
+    with pytest.raises(OptionError, match="holds MoralStories problems: give --task moral"):
+        load_splits(SyntheticReasoning(), DataOptions(folder))
 
 
 @pytest.mark.parametrize(
@@ -103,7 +100,7 @@ def test_a_source_of_another_task_is_refused(source: str, said: str, tmp_path: P
     [
         ("refiner-mwp", TASK, "critique_train.json"),
         ("snlr", SyntheticReasoning(), "srn_train.json"),
-        ("moral", Moral(), "critic_dev_prep.json"),
+        ("moral", MoralStories(), "critic_dev_prep.json"),
     ],
 )
 def test_missing_files_say_what_to_put_where(
@@ -172,12 +169,12 @@ def test_the_official_reasoning_files(corpora: Path, tmp_path: Path) -> None:
 
 
 def test_the_development_part_of_moral_stories_is_split(corpora: Path) -> None:
-    made = load_splits(Moral(), DataOptions("moral"), corpora)
+    made = load_splits(MoralStories(), DataOptions("moral"), corpora)
     assert [len(part) for part in made.parts.values()] == [720, 80, 200]
     assert not shared(made)
     assert made.audit.rows == 1000
     assert all(p.gold_metadata["misaligned"] or p.gold_metadata["contradictions"] for p in made.train)
-    other = load_splits(Moral(), DataOptions("moral", seed=1), corpora)
+    other = load_splits(MoralStories(), DataOptions("moral", seed=1), corpora)
     assert other.test == made.test and other.dev != made.dev
 
 
@@ -187,6 +184,6 @@ def test_the_official_parts_of_moral_stories_are_used_where_they_are(corpora: Pa
     rows = json.loads((corpora / "refiner/moral_stories/critic_dev_prep.json").read_text(encoding="utf-8"))
     for part, some in (("train", rows[:30]), ("dev", rows[30:40]), ("test", rows[40:60])):
         (folder / f"critic_{part}_prep.json").write_text(json.dumps(some))
-    made = load_splits(Moral(), DataOptions("moral"), tmp_path)
+    made = load_splits(MoralStories(), DataOptions("moral"), tmp_path)
     assert [len(part) for part in made.parts.values()] == [30, 10, 20]
-    assert len(load_splits(Moral(), replace(DataOptions("moral"), n_test=5), tmp_path).test) == 5
+    assert len(load_splits(MoralStories(), replace(DataOptions("moral"), n_test=5), tmp_path).test) == 5
