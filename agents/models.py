@@ -33,10 +33,14 @@ def open_model(spec: str, task: Task[Any], train: Sequence[Problem], *, dropout:
     """
     check_spec(spec)
     if spec == BASE:
-        return Seq2Seq.load(BASE_FOLDER, dropout_rate=dropout)
-    if not spec.startswith(SCRATCH):
-        return Seq2Seq.load(spec)
-    return Seq2Seq.build(spec.removeprefix(SCRATCH), train_tokenizer(task_texts(task, train)), dropout=dropout)
+        lm = Seq2Seq.load(BASE_FOLDER, dropout_rate=dropout)
+    elif spec.startswith(SCRATCH):
+        tokenizer = train_tokenizer(task_texts(task, train), marks=task.marks)
+        lm = Seq2Seq.build(spec.removeprefix(SCRATCH), tokenizer, dropout=dropout)
+    else:
+        lm = Seq2Seq.load(spec)
+    lm.add_tokens(task.marks)
+    return lm
 
 
 def check_spec(spec: str) -> None:

@@ -68,11 +68,15 @@ class Seq2Seq:
         self.model, self.tokenizer = model, tokenizer
         self.max_prompt_tokens, self.max_new_tokens = max_prompt_tokens, max_new_tokens
         self.generated_tokens = self.cut_prompts = 0
+        self.add_tokens(CONTROL_TOKENS)
+
+    def add_tokens(self, tokens: Sequence[str]) -> None:
+        """Make sure that the tokenizer has these marks: where it cannot spell one, all become tokens of their own."""
         # A piece may stand in the vocabulary with its leading space (our own tokenizers) or without (hub ones).
-        if any(self.tokenizer.unk_token_id in self._ids(token) for token in CONTROL_TOKENS):
-            tokenizer.add_tokens(list(CONTROL_TOKENS))
-            if len(tokenizer) > model.get_input_embeddings().num_embeddings:
-                model.resize_token_embeddings(len(tokenizer))
+        if any(self.tokenizer.unk_token_id in self._ids(token) for token in tokens):
+            self.tokenizer.add_tokens(list(tokens))
+            if len(self.tokenizer) > self.model.get_input_embeddings().num_embeddings:
+                self.model.resize_token_embeddings(len(self.tokenizer))
 
     @classmethod
     def build(cls, size: str, tokenizer: PreTrainedTokenizerBase, *, dropout: float = 0.0) -> Seq2Seq:

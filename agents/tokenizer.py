@@ -7,7 +7,7 @@ that a program of one step is a dozen tokens and copying a number is copying one
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from transformers import T5Tokenizer
 
@@ -34,12 +34,13 @@ _MARKS = (",", ":", ".", *"0123456789")
 """Always there, so that constants and labels beyond the whole pieces can be spelled."""
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int = 2_000) -> T5Tokenizer:
+def train_tokenizer(texts: Iterable[str], vocab_size: int = 2_000, marks: Sequence[str] = ()) -> T5Tokenizer:
     """Train a unigram vocabulary on `texts` and put the whole pieces in.
 
     Args:
         texts: sentences of the training split only.
         vocab_size: upper bound on learned pieces; small corpora give fewer.
+        marks: further words that are one token each.
 
     Raises:
         OptionError: the texts are too few to train on.
@@ -65,7 +66,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int = 2_000) -> T5Tokenize
     except RuntimeError as error:
         raise OptionError(f"Cannot train a tokenizer of {vocab_size} pieces on these texts: {error}") from None
     pieces = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
-    whole = {f"▁{word}": 0.0 for word in WHOLE_PIECES} | dict.fromkeys(_MARKS, -1.0)
+    whole = {f"▁{word}": 0.0 for word in (*WHOLE_PIECES, *marks)} | dict.fromkeys(_MARKS, -1.0)
     learned = {
         pieces.id_to_piece(i): pieces.get_score(i)
         for i in range(len(_SPECIAL), pieces.get_piece_size())

@@ -17,10 +17,9 @@ import re
 from typing import Any
 
 from data.tables import Cells, MalformedError, Reading, text_of, texts_of
+from refiner_env.tasks.norms import ACTION_MARK, STORY_MARKS
 from refiner_env.types import Problem
 
-MARKS = ("<|SIT|>", "<|INT|>", "<|I_ACT|>", "<|NRM|>")
-ACTION = "<|M_ACT|>"
 _JUDGEMENTS = (
     "it it's is isn't you one should shouldn't must mustn't not to for "
     "good bad right wrong usual unusual proper improper important rude"
@@ -33,12 +32,12 @@ STORY = ("situation", "intention", "immoral_action", "norm", "moral_action")
 def moral_actor(row: Cells, uid: str) -> Reading:
     """REFINER's actor_*.json: the generator's input and output as two texts."""
     text, gold = text_of(row, "actor_input"), text_of(row, "actor_output")
-    parts = re.fullmatch(r"(.+?)".join(map(re.escape, MARKS)), text)
+    parts = re.fullmatch(r"(.+?)".join(map(re.escape, STORY_MARKS)), text)
     if not parts or not all(part.strip() for part in parts.groups()):
-        raise MalformedError.cell("actor_input", text, f"expected {' ... '.join(MARKS)}")
-    norm, _, action = (part.strip() for part in gold.partition(ACTION))
-    if not norm or not action or ACTION in action:
-        raise MalformedError.cell("actor_output", gold, f"expected a norm, {ACTION} and an action")
+        raise MalformedError.cell("actor_input", text, f"expected {' ... '.join(STORY_MARKS)}")
+    norm, _, action = (part.strip() for part in gold.partition(ACTION_MARK))
+    if not norm or not action or ACTION_MARK in action:
+        raise MalformedError.cell("actor_output", gold, f"expected a norm, {ACTION_MARK} and an action")
     return Reading(_problem(row, "id", uid, [part.strip() for part in parts.groups()] + [norm, action], {}, []))
 
 
@@ -82,10 +81,10 @@ def _problem(
 ) -> Problem:
     """The problem of a story's five texts, under the corpus's own id where the row has one."""
     *given, norm, action = story
-    text = " ".join((*(f"{mark} {part}" for mark, part in zip(MARKS, given, strict=False)), MARKS[-1]))
+    text = " ".join((*(f"{mark} {part}" for mark, part in zip(STORY_MARKS, given, strict=False)), STORY_MARKS[-1]))
     metadata: dict[str, Any] = {"repairs": tuple(repairs)} if repairs else {}
     uid = f"moral/{text_of(row, key)}" if row.get(key) else uid
-    return Problem(uid, text, f"{norm} {ACTION} {action}", action, metadata, hidden)
+    return Problem(uid, text, f"{norm} {ACTION_MARK} {action}", action, metadata, hidden)
 
 
 def _key(text: str) -> str:

@@ -173,6 +173,8 @@ class Task(ABC, Generic[IR]):
     """A hypothesis that asks for no look at the problem: where the scripted editor starts."""
     perturbations: ClassVar[tuple[str, ...]]
     """The kinds of `perturb`."""
+    marks: ClassVar[tuple[str, ...]] = ()
+    """Words of its texts that no tokenizer is expected to know: they become tokens."""
 
     @abstractmethod
     def parse(self, text: str) -> IR | ParseFailure:

@@ -24,7 +24,7 @@ from agents.seq2seq import IGNORED, Seq2Seq
 from agents.tokenizer import WHOLE_PIECES, train_tokenizer
 from refiner_env.critics import resolve_critic
 from refiner_env.errors import CheckpointError, OptionError, UnknownNameError
-from refiner_env.tasks import MathWordProblem
+from refiner_env.tasks import MathWordProblem, MoralStories
 from refiner_env.types import Observations, Problem
 from trainers.pretrain import skill_accuracies
 
@@ -427,3 +427,16 @@ def test_the_editor_survives_any_hypothesis_and_feedback() -> None:
     for hypothesis in ("", "hello", "number0 EOS", "\x00" * 50, GOLD):
         for feedback in ("", "No hint.", "nonsense", "The operator in #9 is incorrect.", "Step #7 is not needed."):
             assert isinstance(edit(hypothesis, feedback), str)
+
+
+@pytest.mark.parametrize("spec", [BASE, "scratch:tiny"])
+def test_the_marks_of_a_task_are_tokens(spec: str, tmp_path: Path) -> None:
+    moral = MoralStories()
+    problems = [moral.generate(1, i) for i in range(100)]
+    model = open_model(spec, moral, problems)
+    model.save(tmp_path)
+    for lm in (model, Seq2Seq.load(tmp_path)):
+        ids = lm.tokenizer([p.gold or "" for p in problems]).input_ids
+        read = [moral.parse(text) for text in lm.tokenizer.batch_decode(ids, skip_special_tokens=True)]
+        assert read == [moral.parse(p.gold or "") for p in problems]
+        assert all(len(lm.tokenizer(mark, add_special_tokens=False).input_ids) == 1 for mark in moral.marks)

@@ -81,6 +81,7 @@ class MoralStories(Task[Norm]):
     levels = tuple(LEVELS)
     default_level = "medium"
     perturbations = ("contradiction", "misaligned")
+    marks = (*norms.STORY_MARKS, norms.ACTION_MARK)
     guess = "It's wrong to hurt others."
 
     def parse(self, text: str) -> Norm | ParseFailure:

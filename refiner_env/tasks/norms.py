@@ -22,6 +22,8 @@ from enum import StrEnum
 from refiner_env.types import ParseFailure
 
 ACTION_MARK = "<|M_ACT|>"
+STORY_MARKS = ("<|SIT|>", "<|INT|>", "<|I_ACT|>", "<|NRM|>")
+"""The official control tokens of a problem: what follows is situation, intention, immoral action, norm."""
 _CONTROL = re.compile(r"<\|\w+\|>")
 MAX_CHARS = 600
 """Longer texts are not read; the longest gold of Moral Stories' 1,000 dev rows has 234."""
