@@ -94,6 +94,7 @@ def compare(
         "options": to_dict(options),
         "options_hash": _hash(to_dict(options)),
         "data_hash": content_hash(splits),
+        "data_name": splits.name,
         "data_sizes": {name: len(part) for name, part in splits.parts.items()},
         "commit": _commit(),
         "device": _device(),

@@ -70,13 +70,14 @@ def evaluate(options: EvaluateOptions, out: Path | None, console: Console) -> No
     agent = Generator(Seq2Seq.load(options.generator))
     episodes = play(agent, task, problems, critic=critic, turns=options.turns, stop=options.stop)
     by_gold = options.stop == "gold" or (options.stop == "critic" and critic.uses_gold)
-    title = f"{options.generator} with {options.critic} on {len(problems)} {options.split} problems"
+    title = f"{options.generator} with {options.critic} on {len(problems)} {options.split} problems of {splits.name}"
     table = Table("T", "equivalent % [95%]", "exact %", "answer %", "fixed", "broken", "turns", title=title)
     labels = {
         "generator": options.generator,
         "critic": options.critic,
         "stop": "gold" if by_gold else options.stop,
         "split": options.split,
+        "data": splits.name,
         "data_hash": content_hash(splits),
     }
     lines = []

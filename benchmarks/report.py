@@ -126,7 +126,7 @@ def write_report(folder: Path, rows: Sequence[Record], console: Console) -> None
     over = "problems" if len(seeds) == 1 else "seeds"
     options, n_test = header["options"], header["data_sizes"]["test"]
     title = (
-        f"{options['task']} ({options['data']['source']}), {n_test} test problems, seeds {seeds}, "
+        f"{options['task']} ({header['data_name']}), {n_test} test problems, seeds {seeds}, "
         f"intervals over {over}; generator {options['generator_model']}, critic {options['critic_model']}"
     )
     table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))

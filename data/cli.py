@@ -125,6 +125,7 @@ def _show(argv: list[str]) -> int:
     if args.split not in splits.parts:
         raise UnknownNameError("split", args.split, splits.parts)
     console = _console()
+    console.print(f"{splits.name}, {args.split}\n", style="bold")
     for problem in splits.parts[args.split][: args.n]:
         _print_problem(task, problem, console)
     return 0

@@ -214,7 +214,7 @@ def _procedural(task: Task[Any], options: DataOptions, root: Path | None) -> Spl
         size = getattr(options, f"n_{split}") or SIZES[split]
         parts[split], report = _distinct(task, level, split, size, options.seed, taken)
         audit += report
-    return Splits("procedural", parts["train"], parts["dev"], parts["test"], audit, task.name)
+    return Splits("synthetic problems", parts["train"], parts["dev"], parts["test"], audit, task.name)
 
 
 def _distinct(

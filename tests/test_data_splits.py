@@ -267,5 +267,5 @@ def test_nothing_heavy_is_imported_before_something_is_saved(tmp_path: Path) -> 
 def test_an_empty_split_is_refused_by_name() -> None:
     splits = load_splits(MathWordProblem(), DataOptions(n_train=5, n_dev=2, n_test=2))
     require_problems(splits)
-    with pytest.raises(OptionError, match="The dev split of 'procedural' is empty"):
+    with pytest.raises(OptionError, match="The dev split of 'synthetic problems' is empty"):
         require_problems(replace(splits, dev=()))
