@@ -75,7 +75,7 @@ def other_world(problem: Problem, rng: random.Random) -> Problem:
         return problem
     kind = CLASS_OF.get(made.one)
     one = rng.choice(CLASSES[kind]) if kind else made.one
-    rules = [replace(r, subject=one) if r.subject == made.one else r for r in made.rules]
+    rules = [r._replace(subject=one) if r.subject == made.one else r for r in made.rules]
     changed = World(tuple(rng.sample(rules, len(rules))), one, made.said)
     gold = render_steps(changed.derive())
     return replace(problem, uid=f"{problem.uid}~", text=str(changed), gold=gold, answer=changed.answer)

@@ -58,7 +58,6 @@ def render(inference: Inference) -> str:
 
 
 _LABEL = re.compile(r"#([0-9]{1,4})\s*:")
-_END = re.compile(r"(?:[\s|.]|\bEOS\b|<END>)*$")
 _BETWEEN = re.compile(r"[\s|.]*$")
 _NOTHING = re.compile(r"(?:#0\s*:\s*)?(?:the argument is invalid|nothing(?: follows)?)[\s!.|]*", re.IGNORECASE)
 _AND = re.compile(r"\s+and\s+", re.IGNORECASE)
@@ -72,7 +71,7 @@ def parse(text: str) -> Inference | ParseFailure:
     """Read inference steps. Whatever the text contains, the result is an inference or a failure, never an exception."""
     if len(text) > MAX_CHARS:
         return ParseFailure("too_long", f"{len(text)} characters, at most {MAX_CHARS}", (MAX_CHARS, len(text)))
-    end = len(text) if (match := _END.search(text)) is None else match.start()
+    end = _end(text)
     if _NOTHING.fullmatch(text[:end].strip()):
         return Inference(())
     labels = list(_LABEL.finditer(text, 0, end))
@@ -94,6 +93,17 @@ def parse(text: str) -> Inference | ParseFailure:
     return Inference(tuple(steps))
 
 
+def _end(text: str) -> int:
+    """Where the steps end: before blanks, marks between steps and an end mark."""
+    end = len(text.rstrip(_MARKS))
+    for mark in ("EOS", "<END>"):
+        start = end - len(mark)
+        if text.endswith(mark, 0, end) and not text[max(start - 1, 0) : start].isalnum():
+            return len(text[:start].rstrip(_MARKS))
+    return end
+
+
+_MARKS = " \t\r\n|."
 NAMES: Sequence[str] = ("Alice", "Bob", "Carol", "Dan", "Erin", "Frank")
 _NAMES = {name.lower(): name for name in NAMES}
 

@@ -18,6 +18,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 from refiner_env.tasks.inference import Atom, Inference, Statement, render
 from refiner_env.types import Problem
@@ -70,8 +71,7 @@ NOTHING = "Nothing"
 """The answer where nothing follows."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(NamedTuple):
     """`If subject is p and|or q, then subject is r.`"""
 
     subject: str
