@@ -14,7 +14,7 @@ import json
 import platform
 import subprocess
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from data import Splits, content_hash, load_splits, require_problems
 from refiner_env.errors import RefinerError
 from refiner_env.options import add_options, read_options, to_dict
 from refiner_env.rewards import resolve_reward
-from refiner_env.tasks import TASKS
+from refiner_env.tasks import TASKS, resolve_task
 from refiner_env.types import Episode, Task
 from trainers.progress import Progress, quiet_libraries
 from trainers.refiner import check_options
@@ -59,7 +59,9 @@ def main(argv: Sequence[str]) -> int:
     add_options(parser, defaults)
     args = parser.parse_args(argv)
     options = read_options(defaults, vars(args))
-    folder = args.out or Path("runs") / (name if defaults.task == "MathWordProblem" else f"{name}-{chosen.task}")
+    options = replace(options, task=defaults.task)  # however it was spelled
+    short = TASKS.short(resolve_task(defaults.task).name)
+    folder = args.out or Path("runs") / (name if short == "mwp" else f"{name}-{short}")
     quiet_libraries()
     compare(options, folder, Console(), name, resume=args.resume, overwrite=args.overwrite)
     return 0
@@ -82,13 +84,13 @@ def compare(
     Raises:
         RefinerError: the folder is in use or belongs to another run, or the options do not fit.
     """
-    task = TASKS.resolve(options.task)()
+    task = resolve_task(options.task)
     resolve_reward(options.ppo.reward)
     for spec in (options.generator_model, options.critic_model):
         check_spec(spec)
     check_options(options.refiner, options.warm_start.share, "--refiner", "--warm-start.share")
     splits = load_splits(task, options.data)
-    require_problems(splits)
+    require_problems(task, splits)
     header = {
         "preset": preset_name,
         "options": to_dict(options),

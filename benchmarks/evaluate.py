@@ -19,7 +19,7 @@ from refiner_env.critics import resolve_critic
 from refiner_env.envs import STOPS
 from refiner_env.errors import OptionError, RefinerError
 from refiner_env.options import add_options, option, read_options, section
-from refiner_env.tasks import TASKS
+from refiner_env.tasks import resolve_task
 from trainers.evaluation import turn_figures
 from trainers.progress import quiet_libraries
 from trainers.rollout import play
@@ -63,10 +63,12 @@ def main(argv: Sequence[str]) -> int:
 
 def evaluate(options: EvaluateOptions, out: Path | None, console: Console) -> None:
     """Print, and write if asked, the figures after each turn."""
-    task = TASKS.resolve(options.task)()
+    task = resolve_task(options.task)
     critic = resolve_critic(options.critic, task)
     splits = load_splits(task, options.data)
     problems = splits.parts[options.split]
+    if not problems:
+        raise OptionError(f"The {options.split} split of {splits.name!r} is empty: choose another --split.")
     agent = Generator(Seq2Seq.load(options.generator))
     episodes = play(agent, task, problems, critic=critic, turns=options.turns, stop=options.stop)
     by_gold = options.stop == "gold" or (options.stop == "critic" and critic.uses_gold)

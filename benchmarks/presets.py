@@ -9,7 +9,7 @@ from baselines.ppo import PPOOptions
 from data import DataOptions
 from refiner_env.errors import UnknownNameError
 from refiner_env.options import option, section
-from refiner_env.tasks import TASKS
+from refiner_env.tasks import TASKS, resolve_task
 from trainers.critic import CriticOptions
 from trainers.refiner import RefinerOptions
 from trainers.warm_start import WarmStartOptions
@@ -86,9 +86,9 @@ def preset(name: str, task: str = "mwp") -> CompareOptions:
     """
     if name not in NAMES:
         raise UnknownNameError("preset", name, NAMES)
-    task_name = TASKS.resolve(task).name
+    task_name = resolve_task(task).name
     if task_name not in TASKS.names():  # a task of the user's own
-        return replace(PRESETS["quick", "MathWordProblem"], task=task)
+        return replace(PRESETS[name, "MathWordProblem"], task=task)
     if (name, task_name) not in PRESETS:
         known = [other for other, its_task in PRESETS if its_task == task_name]
         raise UnknownNameError(f"preset of {task_name}", name, known)

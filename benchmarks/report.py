@@ -162,7 +162,7 @@ def plot(path: Path, rows: Sequence[Record], title: str) -> None:
         places = [t + 0.025 * (i - len(arms) / 2) for t in turns]  # side by side, so that intervals can be told apart
         style = "--" if arm.startswith(("scripted", "retries")) else "-"
         axes.errorbar(places, [100 * s.mean for s in shares], yerr=errors, label=label, marker="o", ls=style, capsize=2)
-    axes.set(xlabel="turns (* stops by gold)", ylabel="programs equivalent to gold, %")
+    axes.set(xlabel="turns (* stops by gold)", ylabel="hypotheses equivalent to gold, %")
     axes.set_title(title.replace("; ", "\n"), fontsize=9)
     axes.set_xticks(sorted({r["turns"] for r in rows}))
     axes.set_ylim(bottom=0)
@@ -187,7 +187,7 @@ def _markdown(header: dict[str, Any], title: str, lines: Sequence[tuple[str, ...
             *(f"- {note}" for note in notes),
             "",
             "`fixed` and `broken` count problems against the same arm's first hypothesis. Accuracy is the share of",
-            f"programs equivalent to gold. {COSTS}",
+            f"hypotheses equivalent to gold. {COSTS}",
             "",
             BY_GOLD.replace("*", "\\*"),
             "",

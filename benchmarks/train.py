@@ -24,7 +24,7 @@ from refiner_env.critics import resolve_critic
 from refiner_env.errors import OptionError, UnknownNameError
 from refiner_env.options import add_options, option, read_options, section, to_dict
 from refiner_env.rewards import resolve_reward
-from refiner_env.tasks import TASKS
+from refiner_env.tasks import resolve_task
 from refiner_env.types import Task
 from trainers.calibration import calibrated
 from trainers.critic import CriticOptions, train_critic
@@ -127,14 +127,14 @@ def train(what: str, options: Any, folder: Path, console: Console, *, overwrite:
     Raises:
         RefinerError: the folder is in use, or the options do not fit.
     """
-    task = TASKS.resolve(options.task)()
+    task = resolve_task(options.task)
     if what == "refiner":
         resolve_critic(options.critic, task)
         check_options(options.train, options.warm_start_share, "--train", "--warm-start-share")
     if what == "ppo":
         resolve_reward(options.train.reward)
     splits = load_splits(task, options.data)
-    require_problems(splits)
+    require_problems(task, splits)
     seed_everything(options.seed, what)
     lm = open_model(options.model, task, splits.train)
     record: dict[str, Any] = {"what": what, "options": to_dict(options), "data_hash": content_hash(splits)}

@@ -59,7 +59,6 @@ def build(
     """
     problems, critic = Path(folder) / "problems", Path(folder) / "critic"
     check_free(critic.resolve(), overwrite)
-    problems = save_splits(splits, problems, overwrite=overwrite)
     pairs = {
         name: balanced_pairs(
             task,
@@ -70,6 +69,7 @@ def build(
         )
         for name, part in splits.parts.items()
     }
+    problems = save_splits(splits, problems, overwrite=overwrite)
     datasets = import_datasets()
     text = datasets.Value("string")
     features = datasets.Features(

@@ -23,8 +23,8 @@ from data.sources import DataOptions, load_splits
 from data.storage import save_splits
 from refiner_env.errors import DataError, OptionError, UnknownNameError
 from refiner_env.options import add_options, read_options
-from refiner_env.tasks import TASKS
 from refiner_env.tasks import program as ir
+from refiner_env.tasks import resolve_task
 from refiner_env.types import Fault, Problem, Task
 
 _STEP = re.compile(r"#[0-9]+:")
@@ -151,7 +151,7 @@ def _add_output(parser: argparse.ArgumentParser, help: str) -> None:
 
 
 def _load(args: argparse.Namespace) -> tuple[Task[Any], Splits]:
-    task = TASKS.resolve(args.task)()
+    task = resolve_task(args.task)
     return task, load_splits(task, read_options(DataOptions(), vars(args)))
 
 

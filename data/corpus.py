@@ -11,9 +11,10 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from refiner_env.errors import DataError, OptionError
-from refiner_env.types import Problem
+from refiner_env.types import ParseFailure, Problem, Task
 
 SHOWN = 3
 """Texts that the error about an overlap shows."""
@@ -88,15 +89,18 @@ class Splits:
         return {"train": self.train, "dev": self.dev, "test": self.test}
 
 
-def require_problems(splits: Splits) -> None:
+def require_problems(task: Task[Any], splits: Splits) -> None:
     """Refuse splits that cannot be trained on and compared with.
 
     Raises:
-        OptionError: a split is empty.
+        OptionError: a split is empty; DataError: a problem has no gold that its task can read.
     """
     for name, part in splits.parts.items():
         if not part:
-            raise OptionError(f"The {name} split of {splits.name!r} is empty; dev is set by --data.dev-share.")
+            raise OptionError(f"The {name} split of {splits.name!r} is empty; dev is set by dev-share.")
+        for problem in part:
+            if problem.gold is None or isinstance(task.parse(problem.gold), ParseFailure):
+                raise DataError(f"Problem {problem.uid!r} of {splits.name!r} has no readable gold: {problem.gold!r}.")
 
 
 def text_key(problem: Problem) -> str:
@@ -145,7 +149,7 @@ def check_disjoint(splits: Splits) -> None:
         texts = "1 text stands" if len(shared) == 1 else f"{len(shared):,} texts stand"
         raise DataError(
             f"{texts} in two splits of {splits.name!r}: {shown}{more}. To leave such training problems out: "
-            "--on-overlap drop, where the source reads files."
+            "on-overlap drop, where the source reads files."
         )
 
 
@@ -178,5 +182,7 @@ def content_hash(splits: Splits) -> str:
     for split, problems in splits.parts.items():
         for problem in problems:
             more = [dict(problem.metadata), dict(problem.gold_metadata)]
-            digest.update(json.dumps([split, problem.text, problem.gold, problem.answer, more]).encode() + b"\n")
+            digest.update(
+                json.dumps([split, problem.text, problem.gold, problem.answer, more], sort_keys=True).encode() + b"\n"
+            )
     return digest.hexdigest()[:16]

@@ -19,18 +19,30 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from data import moral_formats, mwp_formats, srn_formats
 from data.corpus import Audit, Corpus
 from data.storage import frozen
-from data.tables import HUB, Cells, MalformedError, Reading, Table, open_table, short, text_of
-from refiner_env.errors import DataError, UnknownNameError
+from data.tables import (
+    HUB,
+    Cells,
+    MalformedError,
+    Reading,
+    Table,
+    number_of,
+    numbers_of,
+    open_table,
+    short,
+    text_of,
+    texts_of,
+)
+from refiner_env.errors import DataError, RefinerError, UnknownNameError
 from refiner_env.registry import Registry
-from refiner_env.tasks import MathWordProblem, MoralStories, SyntheticReasoning
-from refiner_env.types import Problem
+from refiner_env.tasks import TASKS, MathWordProblem, MoralStories, SyntheticReasoning, resolve_task
+from refiner_env.types import ParseFailure, Problem
 
 OnMalformed = Literal["skip", "raise"]
 OnDisagreement = Literal["keep", "drop"]
@@ -63,8 +75,14 @@ def _own(row: Cells, uid: str) -> Reading:
     gold = text_of(row, "gold") if row["gold"] is not None else None
     metadata = [_mapping(row, key) for key in ("metadata", "gold_metadata")]
     uid = text_of(row, "uid") if row.get("uid") else uid
-    answer = float(answer) if isinstance(answer, int) else answer
+    if isinstance(answer, int | float) or (isinstance(answer, str) and "numbers" in metadata[0]):
+        answer = number_of(row, "answer")
     task = text_of(row, "task") if row.get("task") else ""
+    if task:
+        try:
+            task = resolve_task(task).name
+        except RefinerError as error:
+            raise MalformedError.cell("task", task, str(error)) from None
     return Reading(Problem(uid, text_of(row, "text"), gold, answer, *metadata), task=task)
 
 
@@ -73,11 +91,18 @@ def _mapping(row: Cells, key: str) -> dict[str, Any]:
     value = row.get(key) or {}
     try:
         value = json.loads(value) if isinstance(value, str) else value
-        if isinstance(value, Mapping):
-            return {name: frozen(item) for name, item in value.items()}
     except (ValueError, RecursionError):
         raise MalformedError.cell(key, value, "it is no JSON") from None
-    raise MalformedError.cell(key, value, "it is no object")
+    if not isinstance(value, Mapping):
+        raise MalformedError.cell(key, value, "it is no object")
+    read: dict[str, Any] = {name: frozen(item) for name, item in value.items()}
+    for name in _LISTS & set(value):
+        read[name] = numbers_of(value, name) if name == "numbers" else texts_of(value, name)
+    return read
+
+
+_LISTS = {"numbers", "repairs", "paraphrases", "contradictions", "misaligned"}
+"""Metadata that tasks rely on: a list of numbers, and lists of texts."""
 
 
 _MWP = ("ID", "Body", "Question", "Numbers", "Equation", "Answer", "Linear_Formula")
@@ -179,6 +204,7 @@ def read_corpus(
                 raise MalformedError("", f"has the uid {reading.problem.uid!r} of an earlier row")
             if len(tasks | {reading.task} - {""}) > 1:
                 raise MalformedError.cell("task", reading.task, f"an earlier row says {', '.join(tasks)}")
+            reading = _with_usable_gold(reading, chosen.task or reading.task)
         except MalformedError as error:
             told = f"{table.name}, {row.place}, {error.told(table.noun)}"
             if on_malformed == "raise":
@@ -203,6 +229,25 @@ def read_corpus(
     return Corpus(tuple(problems), report, chosen.name, task, tuple(places), tuple(wrong_labels), dict(dialects))
 
 
+def _with_usable_gold(reading: Reading, task_name: str) -> Reading:
+    """The reading, if its task can use its gold; with a disagreement where gold's answer is not the stated one."""
+    problem = reading.problem
+    if task_name not in TASKS.names() or problem.gold is None:
+        return reading
+    task = TASKS.resolve(task_name)()
+    if isinstance(failure := task.parse(problem.gold), ParseFailure):
+        raise MalformedError.cell("gold", problem.gold, failure.message)
+    try:
+        scores = task.score(problem, problem.gold)
+    except RefinerError as error:
+        raise MalformedError("", f"cannot be used: {error}") from None
+    if not scores.ir_equivalent:
+        raise MalformedError.cell("gold", problem.gold, "its own task does not find it right")
+    if scores.answer or reading.disagreement:
+        return reading
+    return replace(reading, disagreement=f"gold does not give the stated answer {problem.answer!r}")
+
+
 def recognise(table: Table, asked: Format | None = None) -> Format:
     """The format of a table: the one asked for, or else the one with the most columns of those that fit.
 
@@ -210,6 +255,10 @@ def recognise(table: Table, asked: Format | None = None) -> Format:
         DataError: it has not the columns of the format asked for, or of any.
     """
     have = set(table.columns)
+    if not have and not asked:
+        first = next((row.cells for row in table.rows if isinstance(row.cells, MalformedError)), None)
+        why = f"{table.rows[0].place}, {first.told(table.noun)}" if first else "it is empty"
+        raise DataError(f"{table.name} holds no rows that could be read: {why}.")
     formats = [FORMATS.resolve(name) for name in FORMATS.names()]
     fitting = max((f for f in formats if have >= set(f.columns)), key=lambda f: len(f.columns), default=None)
     if asked is None and fitting:

@@ -63,7 +63,9 @@ def moral_critic(row: Cells, uid: str) -> Reading:
     if two_labels:
         repairs.append("contradictory")
 
-    known = JUDGEMENTS.union(*(_words(row.get(key) or "") for key in ("norm", "norm_action", "anti_norm")))
+    known = JUDGEMENTS.union(
+        *(_words(text_of(row, key)) for key in ("norm", "norm_action", "anti_norm") if row.get(key) is not None)
+    )
     plain = [t for t in right if _words(t) <= known], [t for t in wrong if _words(t) <= known]
     if len(plain[0]) < len(right) or len(plain[1]) < len(wrong):
         repairs.append("swapped_words")

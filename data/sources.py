@@ -14,8 +14,9 @@ from data.corpus import Audit, Corpus, Splits, carve_dev, check_disjoint, drop_o
 from data.formats import FORMATS, read_corpus
 from data.mwp_formats import looked_up
 from data.storage import load_saved
+from data.tables import HUB
 from refiner_env.errors import DataError, OptionError, UnknownNameError
-from refiner_env.options import flag, option, validate
+from refiner_env.options import option, validate
 from refiner_env.registry import Registry
 from refiner_env.tasks import TASKS
 from refiner_env.types import Problem, Task
@@ -76,18 +77,27 @@ def load_splits(task: Task[Any], options: DataOptions, root: Path | None = None)
         DataError: files missing or malformed, or a text in two splits.
     """
     validate(options)
+    if options.source.startswith(HUB):
+        raise OptionError(
+            f"source is {options.source!r}: give source files, with the dataset as train-file, test-file."
+        )
+    if options.level and options.source != "procedural":
+        raise OptionError(f"level {options.level!r} is of procedural problems; the source is {options.source!r}.")
     if options.source != "files":
         for name in ("train_file", "dev_file", "test_file"):
             if getattr(options, name):
-                raise OptionError(f"{flag(name)} needs --source files; the source is {options.source!r}.")
+                raise OptionError(f"{name.replace('_', '-')} needs source files; the source is {options.source!r}.")
     if options.source in SOURCES.names() or ":" in options.source:
-        splits = SOURCES.resolve(options.source)(task, options, root)
+        source = SOURCES.resolve(options.source)
+        splits = source(task, options, root) if callable(source) else None
+        if not isinstance(splits, Splits):
+            raise OptionError(f"source {options.source!r} is no function that returns Splits of (task, options, root).")
     elif Path(options.source).is_dir():
         splits = limited(load_saved(options.source), options)
     else:
         advice = "Else: a folder that `refiner data --out` wrote, or your own, as package.module:function."
         raise UnknownNameError(SOURCES.kind, options.source, SOURCES.names(), advice)
-    if splits.task and splits.task != task.name:
+    if splits.task in TASKS.names() and not isinstance(task, TASKS.resolve(splits.task)):
         raise OptionError(
             f"Source {options.source!r} holds {splits.task} problems: give --task {TASKS.short(splits.task)}."
         )
@@ -101,7 +111,7 @@ def limited(splits: Splits, options: DataOptions) -> Splits:
     def take(split: str, n: int) -> Sequence[Problem]:
         problems = splits.parts[split]
         if n > len(problems):
-            raise OptionError(f"--n-{split} is {n}: {splits.name!r} has {len(problems)} {split} problems; 0 takes all.")
+            raise OptionError(f"n-{split} is {n}: {splits.name!r} has {len(problems)} {split} problems; 0 takes all.")
         if n == 0:
             return problems
         shuffled = list(problems)
@@ -189,7 +199,7 @@ def _moral(task: Task[Any], options: DataOptions, root: Path | None) -> Splits:
 def _files(task: Task[Any], options: DataOptions, root: Path | None) -> Splits:
     for name in ("train_file", "test_file"):
         if not getattr(options, name):
-            raise OptionError(f"{flag(name)} is not given: source 'files' needs --train-file and --test-file.")
+            raise OptionError(f"{name.replace('_', '-')} is not given: source files needs train-file and test-file.")
     train, test = (_read(path, None, options) for path in (options.train_file, options.test_file))
     dev = _read(options.dev_file, None, options) if options.dev_file else None
     tasks = {corpus.task for corpus in (train, dev, test) if corpus and corpus.task}
@@ -227,7 +237,7 @@ def _distinct(
     index = last = 0
     while len(problems) < size:
         if index - last > PATIENCE:
-            raise OptionError(f"--n-{split} is {size}: seed {seed} has only {len(problems)} more texts that differ.")
+            raise OptionError(f"n-{split} is {size}: seed {seed} has only {len(problems)} more texts that differ.")
         problem = task.generate(stream, index, level)
         index += 1
         if (key := text_key(problem)) not in taken:

@@ -35,13 +35,15 @@ def save_splits(splits: Splits, folder: str | os.PathLike[str], *, overwrite: bo
     datasets = import_datasets()
     problems = [p for part in splits.parts.values() for p in part]
     text, number = datasets.Value("string"), datasets.Value("float64")
-    answer = text if any(isinstance(p.answer, str) for p in problems) else number
+    kinds = {type(p.answer) for p in problems} - {type(None)}
+    if len(kinds) > 1:
+        raise DataError(f"The answers of {splits.name!r} are of several kinds: {', '.join(k.__name__ for k in kinds)}.")
+    answer = text if str in kinds else number
     features = datasets.Features(
         uid=text,
         text=text,
         gold=text,
         answer=answer,
-        numbers=datasets.Sequence(number),
         metadata=text,
         gold_metadata=text,
     )
@@ -161,10 +163,8 @@ def no_progress_bars(datasets: Any) -> Iterator[None]:
 
 
 def _row(problem: Problem) -> dict[str, Any]:
-    metadata = dict(problem.metadata)
-    numbers = metadata.pop("numbers", None)
     try:
-        text, hidden = json.dumps(metadata), json.dumps(dict(problem.gold_metadata))
+        text, hidden = json.dumps(dict(problem.metadata)), json.dumps(dict(problem.gold_metadata))
     except TypeError as error:
         raise DataError(f"The metadata of {problem.uid!r} cannot be saved: {error}.") from None
     return {
@@ -172,7 +172,6 @@ def _row(problem: Problem) -> dict[str, Any]:
         "text": problem.text,
         "gold": problem.gold,
         "answer": problem.answer,
-        "numbers": numbers,
         "metadata": text,
         "gold_metadata": hidden,
     }
@@ -180,8 +179,6 @@ def _row(problem: Problem) -> dict[str, Any]:
 
 def _problem(row: dict[str, Any]) -> Problem:
     metadata, hidden = (_read_json(row[column]) for column in ("metadata", "gold_metadata"))
-    if row["numbers"] is not None:
-        metadata = {"numbers": tuple(row["numbers"]), **metadata}
     return Problem(row["uid"], row["text"], row["gold"], row["answer"], metadata, hidden)
 
 

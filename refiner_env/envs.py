@@ -20,7 +20,7 @@ from refiner_env.critics import resolve_critic
 from refiner_env.errors import OptionError, UnknownNameError
 from refiner_env.rewards import resolve_reward
 from refiner_env.spaces import TextSpace
-from refiner_env.tasks import TASKS
+from refiner_env.tasks import resolve_task
 from refiner_env.types import Critic, Observations, Problem, RewardFunction, StopReason, Task, Turn
 
 STOPS = ("critic", "gold", "never")
@@ -78,9 +78,7 @@ class Referee:
         _check_count("max_turns", max_turns)
         if stop not in STOPS:
             raise UnknownNameError("stop", stop, STOPS)
-        self.task = TASKS.resolve(task)() if isinstance(task, str) else task
-        if not isinstance(self.task, Task):
-            raise OptionError(f"task is {task!r}: give a name or a Task.")
+        self.task = resolve_task(task)
         self.problems = ProceduralProblems(self.task) if problems is None else problems
         if not hasattr(self.problems, "__len__"):
             raise OptionError(

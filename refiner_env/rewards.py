@@ -10,17 +10,17 @@ REWARDS: Registry[RewardFunction] = Registry("reward")
 
 
 def exact_match(problem: Problem, hypothesis: str, scores: Scores) -> float:
-    """1 for the same program as gold, spelling and spacing aside."""
+    """1 for the same hypothesis as gold, spelling and spacing aside."""
     return float(scores.ir_exact)
 
 
 def equivalent(problem: Problem, hypothesis: str, scores: Scores) -> float:
-    """1 for a program equivalent to gold."""
+    """1 for a hypothesis equivalent to gold."""
     return float(scores.ir_equivalent)
 
 
 def answer(problem: Problem, hypothesis: str, scores: Scores) -> float:
-    """1 for a program that executes to the gold answer."""
+    """1 for a hypothesis that gives the gold answer."""
     return float(scores.answer)
 
 

@@ -174,7 +174,7 @@ class Task(ABC, Generic[IR]):
     perturbations: ClassVar[tuple[str, ...]]
     """The kinds of `perturb`."""
     marks: ClassVar[tuple[str, ...]] = ()
-    """Words of its texts that no tokenizer is expected to know: they become tokens."""
+    """Words of its texts that become tokens of their own where a tokenizer cannot spell them."""
 
     @abstractmethod
     def parse(self, text: str) -> IR | ParseFailure:

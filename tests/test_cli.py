@@ -110,7 +110,7 @@ def test_an_unknown_command_gets_the_closest_and_status_2() -> None:
     [
         (["trian"], "Did you mean 'train'"),
         (["two\nlines"], r"Unknown command 'two\nlines'"),
-        (["data", "--n-train", "-1"], "--n-train is -1: it must be at least 0."),
+        (["data", "--n-train", "-1"], "n-train is -1: it must be at least 0."),
         (["data", "--dev-share", "2"], "--dev-share is 2.0: it must be between 0 and 0.9."),
         (["data", "--source", "svmap"], "Did you mean 'svamp'"),
         (["data", "--source", "no/such/file.py:problems"], "no such file"),

@@ -173,8 +173,8 @@ def test_places_are_physical_lines(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"[1, 2]", "none of the known formats"),
-        (b"[]", "it has ''"),
+        (b"[1, 2]", "holds no rows that could be read: row 0 (line 1), the row is no object but '1'"),
+        (b"[]", "holds no rows that could be read: it is empty"),
         (b"[{},", "row 1 (line 1), is no JSON"),
         (b'[{"a": 1}\n{"a": 2}]', "after row 0 (line 1), ',' or ']' is missing"),
         (b'[{"a": 1}] more', "something follows the array"),
@@ -183,7 +183,7 @@ def test_places_are_physical_lines(tmp_path: Path) -> None:
         (b"[" * 100_000, "is no JSON"),
         (b"a,b\n1,2\n", "the header is 'a,b'. Known: svamp-csv"),
         (b"Question,Numbers,Answer\n", "The nearest, svamp-csv, needs Equation too."),
-        (b"", "the header is ''"),
+        (b"", "holds no rows that could be read: it is empty"),
     ],
 )
 def test_files_that_hold_no_rows_are_refused_in_one_line(content: bytes, said: str, tmp_path: Path) -> None:
@@ -311,7 +311,7 @@ def test_gold_and_answer_may_be_null(tmp_path: Path) -> None:
 def test_rows_of_two_tasks_are_not_mixed(tmp_path: Path) -> None:
     corpus = read_corpus(write(tmp_path, OWN, OWN | {"task": "MoralStories"}, OWN | {"task": "MathWordProblem"}))
     assert (corpus.task, corpus.report.kept) == ("MoralStories", 2)
-    assert "key task is 'MathWordProblem': an earlier row says MoralStories" in corpus.report.messages[0]
+    assert "key task is 'MathWordProblem': an earlier row says MoralStories" in corpus.report.messages[-1]
 
 
 # ----------------------------------------------------------------------------------------------- SVAMP as JSON
@@ -714,3 +714,39 @@ def test_moral_files(corpora: Path) -> None:
     counts = {name: sum(len(p.gold_metadata[name]) for p in critic.problems) for name in hidden}
     assert counts == {"paraphrases": 3106, "contradictions": 4167, "misaligned": 5936}
     assert not any("erstwhile" in t for p in critic.problems for t in p.gold_metadata["paraphrases"])
+
+
+# ------------------------------------------------------------------------------------ gold that can be used
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"gold": "x"}, "key gold is 'x': expected #0:"),
+        ({"metadata": {}}, "cannot be used: Problem"),
+        ({"metadata": {"numbers": 7}}, "key numbers is '7': it is no list of numbers"),
+        ({"metadata": {"numbers": ["three", 4]}}, "'three' is no finite number"),
+        ({"metadata": {"repairs": 5}}, "key repairs is '5': it is no list of texts"),
+        ({"gold_metadata": {"paraphrases": "It is wrong."}}, "key paraphrases"),
+        ({"answer": 10**400}, "key answer"),
+        ({"task": "mathwordproblm"}, "Did you mean 'MathWordProblem'"),
+    ],
+)
+def test_what_its_task_cannot_use_is_named(change: Row, said: str, tmp_path: Path) -> None:
+    row = {**OWN, "task": "mwp", **change}
+    assert said in why(tmp_path, row), row
+
+
+def test_a_short_name_of_a_task_and_an_answer_as_text(tmp_path: Path) -> None:
+    corpus = read_corpus(write(tmp_path, {**OWN, "task": "mwp", "answer": str(OWN["answer"])}))
+    assert corpus.task == "MathWordProblem" and corpus.problems[0].answer == float(OWN["answer"])
+
+
+def test_gold_that_gives_another_answer_is_a_disagreement(tmp_path: Path) -> None:
+    report = read_corpus(write(tmp_path, {**OWN, "task": "mwp", "answer": 99})).report
+    assert report.disagreements == 1 and "gold does not give the stated answer 99.0; kept" in report.messages[0]
+
+
+def test_a_world_that_steps_cannot_spell_is_malformed(tmp_path: Path) -> None:
+    row = {**HELM, "rules": ["If Dan is a1, then Dan is b2."], "fact": "Dan is a1.", "consequents": ["Dan is b2."]}
+    assert "key rules" in why(tmp_path, row)

@@ -56,10 +56,10 @@ def test_files_of_ones_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (DataOptions("files", test_file="x"), "--train-file is not given"),
-        (DataOptions("files", train_file="x"), "--test-file is not given"),
-        (DataOptions("svamp", train_file="x"), "--train-file needs --source files; the source is 'svamp'"),
-        (DataOptions(dev_file="x"), "--dev-file needs --source files"),
+        (DataOptions("files", test_file="x"), "train-file is not given"),
+        (DataOptions("files", train_file="x"), "test-file is not given"),
+        (DataOptions("svamp", train_file="x"), "train-file needs source files; the source is 'svamp'"),
+        (DataOptions(dev_file="x"), "dev-file needs source files"),
     ],
 )
 def test_file_options_go_with_files(options: DataOptions, said: str) -> None:
@@ -73,7 +73,7 @@ def test_files_of_another_task_are_refused(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="Source 'files' holds MoralStories problems: give --task moral"):
         load_splits(TASK, files(mine, other))
     assert len(load_splits(MoralStories(), files(mine, other, dev_share=0.0)).train) == 1
-    third = write(tmp_path, "c", ["c"], task="SyntheticReasoning")
+    third = write(tmp_path, "c", ["c"], task="SyntheticReasoning", gold="#0: a is b", answer="a is b")
     with pytest.raises(OptionError, match="The files hold problems of several tasks: MoralStories, SyntheticReasoning"):
         load_splits(TASK, files(other, third))
 
@@ -122,7 +122,7 @@ def test_overlaps_are_refused_with_their_texts(tmp_path: Path) -> None:
         load_splits(TASK, files(train, test))
     said = str(caught.value)
     assert said.startswith("4 texts stand in two splits of 'files': train (own/a/0) and test (own/b/0) share 'a B!';")
-    assert said.count(" share ") == 3 and "; and 1 more." in said and "--on-overlap drop" in said
+    assert said.count(" share ") == 3 and "; and 1 more." in said and "on-overlap drop" in said
 
 
 def test_overlaps_are_dropped_and_counted(tmp_path: Path) -> None:

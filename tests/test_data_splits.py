@@ -165,7 +165,7 @@ def test_train_gives_way_to_dev_and_test(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_stories_that_are_used_up_are_an_option_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(MathWordProblem, "generate", few_texts(60))
-    with pytest.raises(OptionError, match=r"--n-train is 31.*only 30"):
+    with pytest.raises(OptionError, match=r"n-train is 31.*only 30"):
         load_splits(MathWordProblem(), DataOptions(n_train=31, n_dev=10, n_test=20))
 
 
@@ -193,7 +193,7 @@ def test_limited_sizes_are_nested(corpora: Path) -> None:
 
 
 def test_more_than_there_is_is_an_option_error(corpora: Path) -> None:
-    with pytest.raises(OptionError, match=r"--n-test is 1001.*1000"):
+    with pytest.raises(OptionError, match=r"n-test is 1001.*1000"):
         load_splits(MathWordProblem(), DataOptions("svamp", n_test=1001), corpora)
 
 
@@ -266,6 +266,6 @@ def test_nothing_heavy_is_imported_before_something_is_saved(tmp_path: Path) -> 
 
 def test_an_empty_split_is_refused_by_name() -> None:
     splits = load_splits(MathWordProblem(), DataOptions(n_train=5, n_dev=2, n_test=2))
-    require_problems(splits)
+    require_problems(MathWordProblem(), splits)
     with pytest.raises(OptionError, match="The dev split of 'synthetic problems' is empty"):
-        require_problems(replace(splits, dev=()))
+        require_problems(MathWordProblem(), replace(splits, dev=()))

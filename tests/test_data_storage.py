@@ -45,7 +45,7 @@ def test_the_folder_opens_with_datasets_alone(saved: Path) -> None:
 
     tables = load_from_disk(saved)
     assert {name: table.num_rows for name, table in tables.items()} == {"train": 2, "test": 1}
-    assert tables["test"][0]["numbers"] == [2.0, 3.0]
+    assert tables["test"][0]["metadata"] == '{"numbers": [2.0, 3.0]}'
     assert json.loads((saved / "audit.json").read_text(encoding="utf-8"))["audit"]["rows"] == 9
 
 
@@ -56,7 +56,7 @@ def test_answers_may_be_text(tmp_path: Path) -> None:
 
 def test_limits_hold_for_saved_splits_too(saved: Path) -> None:
     assert len(load_splits(MathWordProblem(), DataOptions(str(saved), n_train=1)).train) == 1
-    with pytest.raises(OptionError, match=r"--n-train is 3.*2 train"):
+    with pytest.raises(OptionError, match=r"n-train is 3.*2 train"):
         load_splits(MathWordProblem(), DataOptions(str(saved), n_train=3))
 
 

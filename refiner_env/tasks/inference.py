@@ -62,7 +62,7 @@ _BETWEEN = re.compile(r"[\s|.]*$")
 _NOTHING = re.compile(r"(?:#0\s*:\s*)?(?:the argument is invalid|nothing(?: follows)?)[\s!.|]*", re.IGNORECASE)
 _AND = re.compile(r"\s+and\s+", re.IGNORECASE)
 _STATEMENT = re.compile(
-    r"\s*(?:(?:the|an?)\s+)?(?P<subject>[^\W\d_]+)\s+is\s+(?:an?\s+)?(?P<complements>[^\W\d_]+(?:\s+and\s+[^\W\d_]+)*)",
+    r"\s*(?:(?:the|an?)\s+)?(?P<subject>[^\W\d_]+)\s+is\s+(?:an?\s+(?!and\b))?(?P<complements>[^\W\d_]+(?:\s+and\s+[^\W\d_]+)*)",
     re.IGNORECASE,
 )
 
@@ -110,4 +110,5 @@ _NAMES = {name.lower(): name for name in NAMES}
 
 def spelled(word: str) -> str:
     """A word as steps spell it: lower case, but for names."""
-    return _NAMES.get(word.lower(), word.lower())
+    lower = word.lower()
+    return _NAMES.get(lower, lower if lower.isalpha() else word)  # some letters have no lower case of one letter

@@ -57,8 +57,9 @@ class SyntheticReasoning(Task[Inference]):
 
     def execute(self, ir_: Inference, problem: Problem) -> str:
         """What the steps conclude: all that they say of the one and that the fact does not."""
-        known = made.known if (made := read_world(problem.text)) else frozenset[str]()
-        subject = ir_.steps[-1].subject if ir_.steps else ""
+        made = read_world(problem.text)
+        known = made.known if made else frozenset[str]()
+        subject = made.one if made else ir_.steps[-1].subject if ir_.steps else ""
         said = [c for _, (s, c) in ir_.atoms() if s == subject and c not in known and c not in CLASSES]
         return f"{subject} is {' and '.join(dict.fromkeys(said))}" if said else NOTHING
 

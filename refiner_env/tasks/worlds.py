@@ -13,6 +13,7 @@ conditions of others, in a random order: six rules with a chain of two, and nine
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
 from collections.abc import Mapping
@@ -151,15 +152,15 @@ class World:
         kind = CLASS_OF.get(self.one)
         found: dict[Atom, tuple[frozenset[Atom], ...]] = {}
         for rule in self.rules:
-            atom = (self.one, rule.conclusion)
+            conclusion = (self.one, rule.conclusion)
             if rule.conclusion not in self.conclusions or rule.subject not in (self.one, kind):
                 continue
             if holds.isdisjoint(rule.conditions) or not (rule.any_of or holds.issuperset(rule.conditions)):
                 continue
             frame = frozenset({(self.one, kind)}) if kind and rule.subject == kind else frozenset[Atom]()
-            ways = [self._premise(c) for c in rule.conditions if c in holds]
-            sets = [frame | way for way in ways] if rule.any_of else [frame.union(*ways)]
-            found[atom] = (*found.get(atom, ()), *sets)
+            ways = [self._premises(c) for c in rule.conditions if c in holds]
+            choices = [(atom,) for way in ways for atom in way] if rule.any_of else itertools.product(*ways)
+            found[conclusion] = (*found.get(conclusion, ()), *(frame.union(chosen) for chosen in choices))
         return found
 
     @cached_property
@@ -168,10 +169,11 @@ class World:
         used = frozenset(atom for sets in self.supports.values() for way in sets for atom in way)
         return used | {(self.one, general) for word, general in used if GENERAL.get(word) == general}
 
-    def _premise(self, condition: str) -> frozenset[Atom]:
+    def _premises(self, condition: str) -> list[Atom]:
+        """The statements each of which tells that a condition is met."""
         if condition in self.said or condition not in self.known:
-            return frozenset({(self.one, condition)})
-        return frozenset({next((word, condition) for word in self.said if GENERAL.get(word) == condition)})
+            return [(self.one, condition)]
+        return [(word, condition) for word in self.said if GENERAL.get(word) == condition]
 
     def derive(self) -> Inference:
         """Sound and sufficient steps in the official order: synonyms, class, restated fact, and the conclusion last.
@@ -190,7 +192,7 @@ class World:
         known = set(self.known)
         for rule in self.fired:
             met = [c for c in rule.conditions if c in known]
-            premises = [next(iter(self._premise(c))) for c in (met[:1] if rule.any_of else met)]
+            premises = [self._premises(c)[0] for c in (met[:1] if rule.any_of else met)]
             for atom in (p for p in premises if p[0] != self.one):
                 tell(atom)
             if rule.subject != self.one:
@@ -205,11 +207,12 @@ class World:
         return Inference((*steps, Statement(self.one, rest)) if rest else tuple(steps))
 
 
+_LETTERS = r"[^\W\d_]+"
 _RULE = re.compile(
-    r"If (?:an? )?(?P<subject>\w+) is (?P<conditions>\w+(?: (?:and|or) \w+)*), "
-    r"then (?:the )?(?P=subject) is (?P<conclusion>\w+)"
+    rf"If (?:an? )?(?P<subject>{_LETTERS}) is (?P<conditions>{_LETTERS}(?: (?:and|or) {_LETTERS})*), "
+    rf"then (?:the )?(?P=subject) is (?P<conclusion>{_LETTERS})"
 )
-_FACT = re.compile(r"(?:The |An? )?(?P<one>\w+) is (?P<said>\w+(?: and \w+)*)")
+_FACT = re.compile(rf"(?:The |An? )?(?P<one>{_LETTERS}) is (?P<said>{_LETTERS}(?: and {_LETTERS})*)")
 
 
 _TOLD: dict[str, World | None] = {}
