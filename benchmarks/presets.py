@@ -62,7 +62,7 @@ PRESETS = {
         data=DataOptions(seed=4, n_train=1_000, n_dev=200, n_test=400),
         warm_start=WarmStartOptions(steps=250, batch_size=16),
         critic=CriticOptions(steps=500, batch_size=16),
-        refiner=RefinerOptions(steps=200, batch_size=16, learning_rate=1e-3, turns=2),
+        refiner=RefinerOptions(steps=60, batch_size=16, learning_rate=1e-3, turns=2),
         ppo=PPOOptions(learning_rate=5e-5),
     ),
     ("svamp", "MathWordProblem"): CompareOptions(
