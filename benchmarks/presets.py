@@ -49,10 +49,10 @@ PRESETS = {
     ),
     ("quick", "SyntheticReasoning"): CompareOptions(
         task="SyntheticReasoning",
-        data=DataOptions(level="easy", seed=4, n_train=4_000, n_dev=150, n_test=400),
-        warm_start=WarmStartOptions(steps=500, batch_size=16),
+        data=DataOptions(level="easy", seed=4, n_train=4_000, n_dev=100, n_test=300),
+        warm_start=WarmStartOptions(steps=450, batch_size=16),
         critic=CriticOptions(steps=300, batch_size=16, own_share=0.0),
-        refiner=RefinerOptions(steps=200, batch_size=16, learning_rate=1e-3, turns=2),
+        refiner=RefinerOptions(steps=150, batch_size=16, learning_rate=1e-3, turns=2),
         ppo=PPOOptions(learning_rate=5e-5),
     ),
     ("quick", "MoralStories"): CompareOptions(

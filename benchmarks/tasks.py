@@ -28,7 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--n", type=int, default=5_000, help="problems for each rate (default: %(default)s)")
     parser.add_argument("--stream", type=int, default=0, help="problems of the stream (default: none)")
     args = parser.parse_args(argv)
-    table = Table("task", "level", "generate/s", "perturb/s", "diagnose/s", "generate + diagnose/s", "10,000 rows s")
+    columns = ("task", "level", "generate", "perturb", "diagnose", "generate and diagnose", "10,000 critic rows")
+    table = Table(*columns, title="Problems a second on one core; the last column in seconds")
     for name in TASKS.names():
         task = TASKS.resolve(name)()
         for level in task.levels:
