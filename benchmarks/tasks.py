@@ -1,7 +1,7 @@
 """`python -m benchmarks.tasks`: how fast problems are made and judged on one core, and that a stream needs no memory.
 
-For each task and level: problems generated, perturbed and diagnosed a second (each hypothesis is new to the caches),
-the first and the last together, and the peak memory after a tenth and at the end of a long stream of problems.
+For each task and level: problems generated, perturbed and diagnosed a second (one wrong hypothesis for each), the
+first and the last together, and the peak memory after a tenth and at the end of a long stream of problems.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import gc
 import random
 import resource
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -59,13 +60,11 @@ def rates(task: Task[Any], level: str, n: int) -> tuple[float, float, float, flo
         return time.process_time() - started
 
     problems = [task.generate(1, i, level) for i in range(n)]
-    generating = seconds(lambda: [task.generate(1, i, level) for i in range(n)])
+    generating = seconds(lambda: deque((task.generate(2, i, level) for i in range(n)), maxlen=0))
     wrong: list[str] = []
     perturbing = seconds(lambda: wrong.extend(task.perturb(p, rng) for p in problems))
-    others = [task.generate(2, i, level) for i in range(n)]
-    hypotheses = [z for pair in zip(wrong, (p.gold or "" for p in others), strict=True) for z in pair]
-    judged = [p for pair in zip(others, others[1:] + others[:1], strict=True) for p in pair]
-    diagnosing = seconds(lambda: [task.diagnose(p, z) for p, z in zip(judged, hypotheses, strict=True)]) / 2
+    diagnosing = seconds(lambda: deque(map(task.diagnose, problems, wrong), maxlen=0))
+    others = [task.generate(3, i, level) for i in range(n)]
     rows = seconds(lambda: critic_pairs(task, others, rng, no_hint_share=0.25)) * 10_000 / n
     return n / generating, n / perturbing, n / diagnosing, n / (generating + diagnosing), rows
 

@@ -9,7 +9,6 @@ has at least one fault.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 
 from refiner_env.tasks.program import (
     COMMUTATIVE,
@@ -132,13 +131,22 @@ def _matcher(
     is no fault of its own: the missing or extra step says it.
     """
 
-    @cache  # without it, a chain of steps that use each other twice takes exponential time
+    known: dict[tuple[Operand, Operand], bool] = {}
+
     def same(mine: Operand, right: Operand) -> bool:
         if isinstance(mine, StepRef) and isinstance(right, StepRef) and mine.step in gold_of:
             if gold_of[mine.step] == right.step:
                 return True
         elif not isinstance(mine, StepRef) and mine == right:
             return True
+        elif not isinstance(mine, StepRef) and not isinstance(right, StepRef):
+            return False
+        # Without memory, a chain of steps that use each other twice takes exponential time.
+        if (mine, right) not in known:
+            known[mine, right] = same_beyond_gaps(mine, right)
+        return known[mine, right]
+
+    def same_beyond_gaps(mine: Operand, right: Operand) -> bool:
         if isinstance(right, StepRef) and right.step not in gold_of.values():
             return any(same(mine, operand) for operand in _inputs(gold, right.step))
         if isinstance(mine, StepRef) and mine.step not in gold_of:

@@ -14,6 +14,7 @@ import random
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from operator import add, mul, sub, truediv
 
 from refiner_env.tasks.program import COMMUTATIVE, Number, Operand, Program, Step, StepRef, render
@@ -383,15 +384,26 @@ def _lexicon(rng: random.Random) -> dict[str, str]:
 def _program(text: str, place: Mapping[str, int]) -> Program:
     """`start - given; #0 / size` with the roles at their places."""
     steps = []
-    for step_text in text.split("; "):
-        left, sign, right = step_text.split()
-        first, second = (StepRef(int(w[1:])) if w[0] == "#" else Number(place[w]) for w in (left, right))
-        step = Step(_SIGNS[sign], first, second)
+    for left, operator, right in _template(text):
+        first: Operand = left if isinstance(left, StepRef) else Number(place[left])
+        second: Operand = right if isinstance(right, StepRef) else Number(place[right])
         # Corpora give the two numbers of a sum or a product in the order of the text (95% of SVAMP's).
-        if step.operator in COMMUTATIVE and isinstance(first, Number) and isinstance(second, Number):
-            step = step if first.index < second.index else step.flipped()
-        steps.append(step)
+        numbers = isinstance(first, Number) and isinstance(second, Number)
+        if numbers and operator in COMMUTATIVE and place[str(right)] < place[str(left)]:
+            first, second = second, first
+        steps.append(Step(operator, first, second))
     return Program.of(steps)
+
+
+@cache  # as many as the table has
+def _template(text: str) -> tuple[tuple[StepRef | str, str, StepRef | str], ...]:
+    """The steps as (role or step, operator, role or step)."""
+
+    def operand(word: str) -> StepRef | str:
+        return StepRef(int(word[1:])) if word[0] == "#" else word
+
+    parts = (step.split() for step in text.split("; "))
+    return tuple((operand(left), _SIGNS[sign], operand(right)) for left, sign, right in parts)
 
 
 _Plan = Sequence[tuple[Callable[[float, float], float], int, int]]
