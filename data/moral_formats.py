@@ -17,7 +17,7 @@ import re
 from typing import Any
 
 from data.tables import Cells, MalformedError, Reading, text_of, texts_of
-from refiner_env.tasks.norms import ACTION_MARK, STORY_MARKS
+from refiner_env.tasks.norms import ACTION_MARK, STORY_MARKS, story_text
 from refiner_env.types import Problem
 
 _JUDGEMENTS = (
@@ -83,10 +83,9 @@ def _problem(
 ) -> Problem:
     """The problem of a story's five texts, under the corpus's own id where the row has one."""
     *given, norm, action = story
-    text = " ".join((*(f"{mark} {part}" for mark, part in zip(STORY_MARKS, given, strict=False)), STORY_MARKS[-1]))
     metadata: dict[str, Any] = {"repairs": tuple(repairs)} if repairs else {}
     uid = f"moral/{text_of(row, key)}" if row.get(key) else uid
-    return Problem(uid, text, f"{norm} {ACTION_MARK} {action}", action, metadata, hidden)
+    return Problem(uid, story_text(*given), f"{norm} {ACTION_MARK} {action}", action, metadata, hidden)
 
 
 def _key(text: str) -> str:

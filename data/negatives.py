@@ -7,7 +7,7 @@ problems.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,22 +52,34 @@ def balanced_pairs(
 ) -> list[CriticPair]:
     """Up to `per_problem` pairs for each problem with gold, no hypothesis twice for one problem.
 
-    With probability `no_hint_share` a pair is right; the wrong ones ask for each of the task's perturbations equally
-    often. A problem that has no place for a perturbation gets another.
+    With probability `no_hint_share` a pair is right. For the others, the kinds of perturbation that are rarest so far
+    are tried first, so that each becomes as frequent as the problems that have a place for it allow.
     """
-    pairs = []
-    deck: list[str] = []
+    pairs: list[CriticPair] = []
+    made = dict.fromkeys(task.perturbations, 0)
     for problem in problems:
         seen: set[str] = set()
         for _ in range(per_problem if problem.gold is not None else 0):
             right = rng.random() < no_hint_share
-            if not right:
-                deck = deck or rng.sample(task.perturbations, len(task.perturbations))
-                kind = deck.pop()
             for _ in range(ATTEMPTS):
-                hypothesis = task.rephrase(problem, rng) if right else task.perturb(problem, rng, kind)
-                if hypothesis not in seen:
-                    seen.add(hypothesis)
-                    pairs.append(critic_pair(task, problem, hypothesis))
+                if right:
+                    pair, kind = critic_pair(task, problem, task.rephrase(problem, rng)), ""
+                else:
+                    pair, kind = _rarest(task, problem, rng, made)
+                if pair.hypothesis not in seen:
+                    seen.add(pair.hypothesis)
+                    pairs.append(pair)
+                    if kind:
+                        made[kind] += 1
                     break
     return pairs
+
+
+def _rarest(task: Task[Any], problem: Problem, rng: random.Random, made: Mapping[str, int]) -> tuple[CriticPair, str]:
+    """A wrong pair of the kind that is rarest in `made` of those that the problem has a place for, and that kind."""
+    order = sorted(rng.sample(list(made), len(made)), key=lambda kind: made[kind])
+    for kind in order:
+        pair = critic_pair(task, problem, task.perturb(problem, rng, kind))
+        if kind not in task.fault_kinds or kind in {fault.kind for fault in pair.faults}:
+            break
+    return pair, kind

@@ -16,6 +16,8 @@ from typing import Any, ClassVar, Generic, TypedDict, TypeVar
 
 import numpy as np
 
+from refiner_env.errors import DataError
+
 IR = TypeVar("IR")
 """A task's parsed intermediate representation, e.g. `refiner_env.tasks.program.Program`."""
 
@@ -40,6 +42,17 @@ class Problem:
     def without_gold(self) -> Problem:
         """The same problem as a policy or a learned critic may see it."""
         return replace(self, gold=None, answer=None, gold_metadata={})
+
+    def read_gold(self, parse: Callable[[str], IR | ParseFailure], noun: str) -> IR:
+        """Gold as its task's `parse` reads it; `noun` says what it is, for the message.
+
+        Raises:
+            DataError: there is none, or it cannot be read.
+        """
+        ir = parse(self.gold or "")
+        if isinstance(ir, ParseFailure):
+            raise DataError(f"Problem {self.uid!r} has no readable gold {noun}: {self.gold!r} ({ir.message}).")
+        return ir
 
 
 @dataclass(frozen=True, slots=True)

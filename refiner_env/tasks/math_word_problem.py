@@ -137,10 +137,7 @@ def numbers(problem: Problem) -> tuple[float, ...]:
 
 def gold_program(problem: Problem) -> Program:
     """The parsed gold of a problem that has one."""
-    program = parse(problem.gold or "")
-    if isinstance(program, ParseFailure):
-        raise DataError(f"Problem {problem.uid!r} has no readable gold program: {problem.gold!r} ({program.message}).")
-    return program
+    return problem.read_gold(parse, "program")
 
 
 def same_value(value: float, answer: float | str | None) -> bool:

@@ -25,7 +25,6 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-from refiner_env.errors import DataError
 from refiner_env.tasks import norms
 from refiner_env.tasks.norms import OPENINGS, Judgment, Norm
 from refiner_env.tasks.phrases import Phrases
@@ -170,10 +169,7 @@ class MoralStories(Task[Norm]):
 
 def gold_norm(problem: Problem) -> Norm:
     """The parsed gold of a problem that has one."""
-    norm = parse(problem.gold or "")
-    if isinstance(norm, ParseFailure):
-        raise DataError(f"Problem {problem.uid!r} has no readable gold norm: {problem.gold!r} ({norm.message}).")
-    return norm
+    return problem.read_gold(parse, "norm")
 
 
 def listed(problem: Problem, key: str) -> list[Norm]:

@@ -24,6 +24,14 @@ from refiner_env.types import ParseFailure
 ACTION_MARK = "<|M_ACT|>"
 STORY_MARKS = ("<|SIT|>", "<|INT|>", "<|I_ACT|>", "<|NRM|>")
 """The official control tokens of a problem: what follows is situation, intention, immoral action, norm."""
+
+
+def story_text(situation: str, intention: str, immoral_action: str) -> str:
+    """x: the story between its marks, up to where the norm has to follow."""
+    told = zip(STORY_MARKS, (situation, intention, immoral_action), strict=False)
+    return " ".join((*(f"{mark} {part}" for mark, part in told), STORY_MARKS[-1]))
+
+
 _CONTROL = re.compile(r"<\|\w+\|>")
 MAX_CHARS = 600
 """Longer texts are not read; the longest gold of Moral Stories' 1,000 dev rows has 234."""

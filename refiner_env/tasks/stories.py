@@ -388,8 +388,8 @@ def _program(text: str, place: Mapping[str, int]) -> Program:
         first: Operand = left if isinstance(left, StepRef) else Number(place[left])
         second: Operand = right if isinstance(right, StepRef) else Number(place[right])
         # Corpora give the two numbers of a sum or a product in the order of the text (95% of SVAMP's).
-        numbers = isinstance(first, Number) and isinstance(second, Number)
-        if numbers and operator in COMMUTATIVE and place[str(right)] < place[str(left)]:
+        unordered = operator in COMMUTATIVE and isinstance(first, Number) and isinstance(second, Number)
+        if unordered and place[str(right)] < place[str(left)]:
             first, second = second, first
         steps.append(Step(operator, first, second))
     return Program.of(steps)

@@ -16,7 +16,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from refiner_env.errors import DataError
 from refiner_env.tasks import inference as ir
 from refiner_env.tasks.inference import INVALID, Atom, Inference, Statement
 from refiner_env.tasks.phrases import Phrases
@@ -96,11 +95,12 @@ class SyntheticReasoning(Task[Inference]):
         The chosen kind may be impossible (steps without implicit knowledge cannot lack any); then another is taken.
         """
         gold, made = gold_steps(problem), read_world(problem.text)
-        for name in [kind] * bool(kind) + rng.sample(self.perturbations, len(self.perturbations)):
+        kinds = [kind] if kind else []
+        for name in kinds + rng.sample(self.perturbations, len(self.perturbations)):
             for _ in range(TRIES):
                 steps = list(gold.steps)
                 for edit in rng.choices(list(_EDITS), k=rng.randint(2, 3)) if name == "several" else [name]:
-                    steps = _EDITS[edit or ""](steps, made, rng) or steps
+                    steps = _EDITS[edit](steps, made, rng) or steps
                 faults = faults_against(Inference(tuple(steps)), gold, made)
                 if faults and (name == "several" or {f.kind for f in faults} == {name}):
                     return ir.render(Inference(tuple(steps)))
@@ -136,10 +136,7 @@ class SyntheticReasoning(Task[Inference]):
 
 def gold_steps(problem: Problem) -> Inference:
     """The parsed gold of a problem that has one."""
-    steps = parse(problem.gold or "")
-    if isinstance(steps, ParseFailure):
-        raise DataError(f"Problem {problem.uid!r} has no readable gold steps: {problem.gold!r} ({steps.message}).")
-    return steps
+    return problem.read_gold(parse, "steps")
 
 
 def _things(answer: str) -> tuple[str, frozenset[str]]:
@@ -277,11 +274,9 @@ def _conclusion(steps: list[Statement], made: World | None, rng: random.Random) 
 
 
 def _extra_step(steps: list[Statement], made: World | None, rng: random.Random) -> list[Statement] | None:
-    return _inserted(steps, _premise(made, rng), rng) if steps else None
-
-
-def _inserted(steps: list[Statement], new: Statement, rng: random.Random) -> list[Statement]:
-    place = rng.randrange(len(steps))
+    if not steps:
+        return None
+    new, place = _premise(made, rng), rng.randrange(len(steps))
     return [*steps[:place], new, *steps[place:]]
 
 

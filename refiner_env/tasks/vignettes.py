@@ -17,7 +17,7 @@ import re
 from dataclasses import dataclass
 
 from refiner_env.tasks import stories
-from refiner_env.tasks.norms import ACTION_MARK, OPENINGS, RIGHT, WRONG, Judgment
+from refiner_env.tasks.norms import ACTION_MARK, OPENINGS, RIGHT, WRONG, Judgment, story_text
 from refiner_env.types import Problem
 
 
@@ -380,7 +380,7 @@ def vignette(seed: int, index: int, level: str = "medium") -> Problem:
     words = {slot: rng.choice(choices) for slot, choices in WORDS.items()}
     mine, theirs, pronouns = rng.choice(_PRONOUNS)
     words |= {"A": words[mine], "B": words[theirs]} | pronouns
-    story = f"<|SIT|> {situation} <|INT|> {intention} <|I_ACT|> {immoral} <|NRM|>"
+    story = story_text(situation, intention, immoral)
     answer = _SLOT.sub(lambda slot: words[slot[1]], moral)
     sides = [(RIGHT, phrase) for phrase in schema.do] + [(WRONG, phrase) for phrase in schema.avoid]
     return Problem(
