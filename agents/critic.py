@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from agents.models import BASE_FOLDER
 from agents.prompts import critic_prompts, generator_prompt
 from agents.seq2seq import Seq2Seq
 from refiner_env.types import Critic, Fault, Feedback, ParseFailure, Problem, Task
@@ -81,3 +82,14 @@ class LearnedCritic(Critic):
         if unreadable and not isinstance(self.task.parse(hypothesis), ParseFailure):
             return ()
         return self.task.diagnose(replace(problem, gold=solution), hypothesis)
+
+
+def learned(task: Task[Any], folder: str = "", threshold: float | None = None) -> LearnedCritic:
+    """The learned critic of a folder that `refiner train critic` or `refiner compare` wrote.
+
+    Args:
+        folder: without one, the base model, which has learned no feedback yet.
+        threshold: in place of the one that was chosen in training.
+    """
+    critic = LearnedCritic.load(folder or BASE_FOLDER, task)
+    return critic if threshold is None else critic.with_threshold(threshold)

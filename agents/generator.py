@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from agents.memory import Memory
 from agents.prompts import generator_prompts
 from agents.seq2seq import Seq2Seq
+from refiner_env.memory import Memory
 from refiner_env.types import Agent, Observations
 
 BEAMS = 4

@@ -17,13 +17,13 @@ import torch
 from agents.critic import LearnedCritic
 from agents.generator import Generator, Retrier
 from agents.models import open_model
-from agents.scripted import ScriptedEditor
 from agents.seq2seq import Seq2Seq
 from baselines.ppo import train_ppo
 from baselines.supervised import train_supervised_plus
 from benchmarks.presets import WARM_START, CompareOptions
 from data import Splits
 from data.negatives import critic_pairs
+from refiner_env.scripted import ScriptedEditor
 from refiner_env.types import Agent, Episode, Task, Turn
 from trainers.calibration import calibrated
 from trainers.critic import attempts, train_critic

@@ -6,24 +6,32 @@ Importing this package registers the environments with Gymnasium:
     gym.make_vec("refiner_env:Refiner/MathWordProblem-v0", num_envs=64)
 """
 
-from refiner_env.critics import CRITICS, NoCritic, OracleCritic, register_critic, register_environment, resolve_critic
+from refiner_env.critics import (
+    CRITICS,
+    NoCritic,
+    OracleCritic,
+    register_critic,
+    register_entry_points,
+    register_environment,
+    resolve_critic,
+)
 from refiner_env.envs import ProceduralProblems, RefinerEnv, RefinerVectorEnv
 from refiner_env.rewards import REWARDS
 from refiner_env.tasks import TASKS
-from refiner_env.types import Agent, Critic, Episode, Fault, Feedback, Problem, Scores, StopReason, Task, Turn
+from refiner_env.types import Agent, Attempt, Critic, Episode, Fault, Feedback, Problem, Scores, StopReason, Task, Turn
 
 __version__ = "0.1.0"
 
 for _task in TASKS.names():
     register_environment(f"Refiner/{_task}-v0", _task, "oracle")
-register_critic("oracle", OracleCritic)
-register_critic("none", NoCritic)
+register_entry_points()
 
 __all__ = [
     "CRITICS",
     "REWARDS",
     "TASKS",
     "Agent",
+    "Attempt",
     "Critic",
     "Episode",
     "Fault",

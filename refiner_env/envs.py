@@ -16,12 +16,12 @@ from gymnasium.spaces import Dict, Discrete
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
-from refiner_env.critics import resolve_critic
+from refiner_env.critics import Boundary, resolve_critic
 from refiner_env.errors import OptionError, UnknownNameError
 from refiner_env.rewards import resolve_reward
 from refiner_env.spaces import TextSpace
 from refiner_env.tasks import resolve_task
-from refiner_env.types import Critic, Observations, Problem, RewardFunction, StopReason, Task, Turn
+from refiner_env.types import Attempt, Critic, Observations, Problem, RewardFunction, StopReason, Task, Turn
 
 STOPS = ("critic", "gold", "never")
 DEFAULT_SEED = 0
@@ -92,11 +92,7 @@ class Referee:
 
     def review(self, problems: Sequence[Problem], hypotheses: Sequence[str], taken: Sequence[int]) -> list[Turn]:
         """Judge one hypothesis per problem; `taken` counts the turns before this one. One critic call."""
-        visible = problems if self.critic.uses_gold else [p.without_gold() for p in problems]
-        feedback = self.critic.critique(visible, hypotheses) if hypotheses else []
-        if len(feedback) != len(hypotheses):
-            name = type(self.critic).__name__
-            raise OptionError(f"{name} gave {len(feedback)} feedbacks for {len(hypotheses)} hypotheses.")
+        feedback = Boundary(self.critic).ask(problems, hypotheses)
         turns = []
         for problem, hypothesis, said, before in zip(problems, hypotheses, feedback, taken, strict=True):
             scores = self.task.score(problem, hypothesis)
@@ -107,7 +103,8 @@ class Referee:
                 stop = StopReason.SOLVED
             elif before + 1 >= self.max_turns:
                 stop = StopReason.MAX_TURNS
-            turns.append(Turn(hypothesis, said, scores, self.reward(problem, hypothesis, scores), stop))
+            reward, parts = self.reward(Attempt(self.task, problem, hypothesis, scores, before, None))
+            turns.append(Turn(hypothesis, said, scores, reward, stop, parts))
         return turns
 
     def ends(self, turn: Turn) -> tuple[bool, bool]:

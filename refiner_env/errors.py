@@ -39,3 +39,7 @@ class DataError(RefinerError, ValueError):
 
 class CheckpointError(RefinerError, ValueError):
     """A model folder or checkpoint cannot be loaded; the message says what is missing."""
+
+
+class CriticError(RefinerError, RuntimeError):
+    """A critic raised, hung, or gave something else than one feedback per hypothesis."""

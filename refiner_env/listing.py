@@ -4,33 +4,60 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from importlib.metadata import packages_distributions
 
 import gymnasium as gym
 from rich.console import Console
 from rich.table import Column, Table
 
-from refiner_env.critics import CRITICS
+from refiner_env.critics import CRITICS, Deferred
 from refiner_env.rewards import REWARDS
-from refiner_env.tasks import TASKS
+from refiner_env.tasks import MathWordProblem
 
 
 def main(argv: Sequence[str]) -> int:
-    """Print every environment id with its critic, and the rewards."""
-    description = "List environment ids, with the critic inside and whether it sees gold, and the rewards by name."
+    """Print all critics, environment ids and rewards."""
+    description = "List critics, whether they see gold and where they come from; environment ids; rewards."
     argparse.ArgumentParser(prog="refiner envs", description=description).parse_args(argv)
     console = Console()
-    table = Table(Column("id", no_wrap=True), "critic", "sees gold", "what the critic does", title="Environments")
-    for id, spec in gym.registry.items():
-        if id.startswith("Refiner/"):
-            name = spec.kwargs["critic"]
-            critic = CRITICS.resolve(name)(TASKS.resolve(spec.kwargs["task"])())
-            table.add_row(id, name, "yes" if critic.uses_gold else "no", _first_line(type(critic).__doc__))
+    critics = {name: _described(name) for name in CRITICS.names()}
+    table = Table("critic", "gold", "from", "what it does", title="Critics")
+    for name, (gold, origin, doc) in critics.items():
+        table.add_row(name, gold, origin, doc)
     console.print(table)
-    rewards = Table("reward", "what it pays", title="Rewards (all need gold)")
+    ids = Table(Column("id", no_wrap=True), "critic", "gold", "from", title="Environments")
+    for id, spec in gym.registry.items():
+        if id.startswith("Refiner/") and "critic" in spec.kwargs:
+            gold, origin, _ = critics[spec.kwargs["critic"]]
+            ids.add_row(id, spec.kwargs["critic"], gold, origin)
+    console.print(ids)
+    rewards = Table("reward", "what it pays", title="Rewards, by name or as a sum: 0.8*answer + 0.2*dense")
     for name in REWARDS.names():
         rewards.add_row(name, _first_line(REWARDS.resolve(name).__doc__))
     console.print(rewards)
     return 0
+
+
+def _described(name: str) -> tuple[str, str, str]:
+    """(whether it sees gold, where it comes from, what it does) of a critic that is made without arguments."""
+    factory = CRITICS.resolve(name)
+    origin = factory.origin if isinstance(factory, Deferred) else ""
+    try:
+        if isinstance(factory, Deferred) and factory.uses_gold is None:
+            factory = factory.load()
+        known = getattr(factory, "uses_gold", None) if isinstance(factory, Deferred) else None
+        gold = factory(MathWordProblem()).uses_gold if known is None else known
+    except Exception as error:  # a package of somebody else's may fail in any way
+        return "?", origin, f"cannot be made: {' '.join(str(error).split())}"
+    return "yes" if gold else "no", origin or _distribution(factory), _first_line(factory.__doc__)
+
+
+def _distribution(factory: object) -> str:
+    """The distribution that an object's module belongs to, or the module where none is installed."""
+    module: str = getattr(factory, "__module__", "")
+    top = module.partition(".")[0]
+    names = ["refiner-env"] if top == "refiner_env" else packages_distributions().get(top, [module])
+    return names[0]
 
 
 def _first_line(doc: str | None) -> str:

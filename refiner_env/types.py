@@ -12,11 +12,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any, ClassVar, Generic, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NotRequired, TypedDict, TypeVar
 
 import numpy as np
 
 from refiner_env.errors import DataError
+
+if TYPE_CHECKING:
+    from refiner_env.tasks.phrases import Phrases
 
 IR = TypeVar("IR")
 """A task's parsed intermediate representation, e.g. `refiner_env.tasks.program.Program`."""
@@ -83,6 +86,8 @@ class Feedback:
     """The same, typed, as far as the critic says it in the task's words. Empty when accepted."""
     accept_probability: float | None = None
     """The critic's own probability that the hypothesis is right, in [0, 1], where it has one."""
+    failure: str = ""
+    """Why there is no feedback: the critic raised, hung or gave something else. Then nothing is accepted or said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +138,8 @@ class Turn:
     reward: float
     stop: StopReason | None
     """None while the episode goes on."""
+    reward_parts: Mapping[str, float] = field(default_factory=dict)
+    """What the reward is made of, by name, before weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +177,9 @@ class Observations(TypedDict):
     """The critic's text on it; "" on the first turn."""
     turn: np.ndarray[Any, np.dtype[np.int64]]
     """Turns already taken, shape (N,)."""
+    history: NotRequired[Sequence[Mapping[str, Sequence[str]]]]
+    """Where more than the last turn is shown: the turns before it, oldest first, each with `hypothesis` and `feedback`
+    of N entries; "" where there was none yet."""
 
 
 class Task(ABC, Generic[IR]):
@@ -186,6 +196,8 @@ class Task(ABC, Generic[IR]):
     """A hypothesis that asks for no look at the problem: where the scripted editor starts."""
     perturbations: ClassVar[tuple[str, ...]]
     """The kinds of `perturb`."""
+    phrases: ClassVar[Phrases]
+    """The sentences of its feedback."""
     marks: ClassVar[tuple[str, ...]] = ()
     """Words of its texts that become tokens of their own where a tokenizer cannot spell them."""
 
@@ -214,14 +226,6 @@ class Task(ABC, Generic[IR]):
         """The faults of a hypothesis against gold; empty if and only if it is equivalent to gold."""
 
     @abstractmethod
-    def describe(self, faults: Sequence[Fault]) -> str:
-        """The feedback text for faults; the accepting phrase for none."""
-
-    @abstractmethod
-    def read_feedback(self, text: str) -> Feedback:
-        """The inverse of `describe`, for text that a model wrote. Unknown sentences become `other` faults."""
-
-    @abstractmethod
     def perturb(self, problem: Problem, rng: random.Random, kind: str | None = None) -> str:
         """A wrong hypothesis near gold, never equivalent to it, using only what the problem has.
 
@@ -241,6 +245,23 @@ class Task(ABC, Generic[IR]):
     def generate(self, seed: int, index: int, level: str | None = None) -> Problem:
         """A procedural problem: a pure function of (seed, index, level); None for the default level."""
 
+    def check(self, problem: Problem, hypothesis: str) -> tuple[Fault, ...]:
+        """The faults that show without gold; none where nothing speaks against it. Here: that it cannot be read."""
+        ir = self.parse(hypothesis)
+        return (Fault(ir.kind, hint=ir.message, span=ir.span),) if isinstance(ir, ParseFailure) else ()
+
+    def right_share(self, problem: Problem, hypothesis: str) -> float:
+        """The share of places that are right, in [0, 1]; 1 if and only if it is equivalent to gold. Here: 1 or 0."""
+        return float(self.score(problem, hypothesis).ir_equivalent)
+
+    def describe(self, faults: Sequence[Fault]) -> str:
+        """The feedback text for faults; the accepting phrase for none."""
+        return self.phrases.describe(faults)
+
+    def read_feedback(self, text: str) -> Feedback:
+        """The inverse of `describe`, for text that a model wrote. Unknown sentences become `other` faults."""
+        return self.phrases.read(text)
+
     def feedback(self, faults: Sequence[Fault]) -> Feedback:
         """Typed faults as feedback."""
         return Feedback(accepted=not faults, text=self.describe(faults), faults=tuple(faults))
@@ -249,12 +270,22 @@ class Task(ABC, Generic[IR]):
 class Critic(ABC):
     """Reviews hypotheses in batches. The only thing a plug-in has to write is `critique`."""
 
-    uses_gold: ClassVar[bool] = False
+    uses_gold: bool = False
     """Whether problems keep their gold when this critic sees them. Only oracles say True."""
+    deterministic: bool = True
+    """Whether equal calls after `seed` with the same number give equal feedback. A person cannot promise it."""
 
     @abstractmethod
     def critique(self, problems: Sequence[Problem], hypotheses: Sequence[str]) -> list[Feedback]:
         """One feedback per hypothesis, in order."""
+
+    def seed(self, seed: int) -> None:  # noqa: B027  (most critics draw nothing)
+        """Start the random numbers anew, where it draws any; environments call it with theirs."""
+
+    @property
+    def identity(self) -> str:
+        """What distinguishes it from critics that say something else: the key of caches on disk."""
+        return f"{type(self).__module__}.{type(self).__qualname__}"
 
 
 class Agent(ABC):
@@ -265,5 +296,19 @@ class Agent(ABC):
         """One hypothesis per observation, in order."""
 
 
-RewardFunction = Callable[[Problem, str, Scores], float]
-"""(problem with gold, hypothesis, its scores) -> reward of the turn."""
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What a reward looks at: one hypothesis, its problem with gold, and what was before it."""
+
+    task: Task[Any]
+    problem: Problem
+    hypothesis: str
+    scores: Scores
+    turn: int
+    """Turns taken before this one."""
+    before: str | None
+    """The hypothesis of the turn before; None on the first."""
+
+
+RewardFunction = Callable[[Attempt], float]
+"""The reward of one turn."""

@@ -19,11 +19,11 @@ from agents.critic import LearnedCritic
 from agents.generator import Generator, Retrier
 from agents.models import BASE, BASE_FOLDER, check_spec, open_model, task_texts
 from agents.prompts import HINT, PREVIOUS, critic_prompts, generator_prompt, plain
-from agents.scripted import ScriptedEditor
 from agents.seq2seq import IGNORED, Seq2Seq
 from agents.tokenizer import WHOLE_PIECES, train_tokenizer
 from refiner_env.critics import resolve_critic
 from refiner_env.errors import CheckpointError, OptionError, UnknownNameError
+from refiner_env.scripted import ScriptedEditor
 from refiner_env.tasks import MathWordProblem, MoralStories
 from refiner_env.types import Observations, Problem
 from trainers.pretrain import skill_accuracies

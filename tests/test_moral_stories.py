@@ -16,9 +16,9 @@ from gymnasium.utils.env_checker import check_env
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agents.scripted import ScriptedEditor
 from refiner_env import RefinerVectorEnv
 from refiner_env.errors import RefinerError
+from refiner_env.scripted import ScriptedEditor
 from refiner_env.tasks.moral_stories import (
     TEMPLATES,
     UNRELATED,

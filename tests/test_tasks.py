@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refiner_env.critics import CRITICS
 from refiner_env.tasks import TASKS
 from refiner_env.types import ParseFailure, Problem, Task
 
@@ -102,8 +101,6 @@ def test_nothing_raises_whatever_is_written(name: str, data: st.DataObject) -> N
     if not isinstance(ir := task.parse(text), ParseFailure):
         task.execute(ir, problem)
         assert task.parse(task.render(ir)) == ir
-    for critic in CRITICS.names():
-        assert len(CRITICS.resolve(critic)(task).critique([problem], [text])) == 1
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -19,7 +19,7 @@ from refiner_env.tasks.alignment import faults_against
 from refiner_env.tasks.phrases import Phrases
 from refiner_env.tasks.program import Number, Operand, Program, Step, StepRef
 from refiner_env.tasks.stories import LEVELS, story
-from refiner_env.types import Fault, Feedback, ParseFailure, Problem, Scores, Task
+from refiner_env.types import Fault, ParseFailure, Problem, Scores, Task
 
 TEMPLATES = {
     "operator": "The operator in #{step} is incorrect.",
@@ -49,6 +49,7 @@ class MathWordProblem(Task[Program]):
 
     name = "MathWordProblem"
     fault_kinds = (*TEMPLATES, "other")
+    phrases = PHRASES
     levels = tuple(LEVELS)
     default_level = "medium"
     perturbations = ("operator", "operand", "swap", "missing_step", "extra_step", "several")
@@ -84,12 +85,6 @@ class MathWordProblem(Task[Program]):
             return (Fault(program.kind, hint=program.message, span=program.span),)
         gold = gold_program(problem)
         return () if ir.equivalent(program, gold) else faults_against(program, gold, numbers(problem))
-
-    def describe(self, faults: Sequence[Fault]) -> str:
-        return PHRASES.describe(faults)
-
-    def read_feedback(self, text: str) -> Feedback:
-        return PHRASES.read(text)
 
     def perturb(self, problem: Problem, rng: random.Random, kind: str | None = None) -> str:
         """A wrong program near gold; `kind` is one of `perturbations`, None for any.

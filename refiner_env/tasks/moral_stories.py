@@ -29,7 +29,7 @@ from refiner_env.tasks import norms
 from refiner_env.tasks.norms import OPENINGS, Judgment, Norm
 from refiner_env.tasks.phrases import Phrases
 from refiner_env.tasks.vignettes import LEVELS, vignette
-from refiner_env.types import Fault, Feedback, ParseFailure, Problem, Scores, Task
+from refiner_env.types import Fault, ParseFailure, Problem, Scores, Task
 
 TEMPLATES = {
     "contradiction": "Contradiction.",
@@ -77,6 +77,7 @@ class MoralStories(Task[Norm]):
 
     name = "MoralStories"
     fault_kinds = (*TEMPLATES, "other")
+    phrases = PHRASES
     levels = tuple(LEVELS)
     default_level = "medium"
     perturbations = ("contradiction", "misaligned")
@@ -119,12 +120,6 @@ class MoralStories(Task[Norm]):
         if isinstance(norm, ParseFailure):
             return (Fault(norm.kind, hint=norm.message, span=norm.span),)
         return faults_of(problem, norm)
-
-    def describe(self, faults: Sequence[Fault]) -> str:
-        return PHRASES.describe(faults)
-
-    def read_feedback(self, text: str) -> Feedback:
-        return PHRASES.read(text)
 
     def perturb(self, problem: Problem, rng: random.Random, kind: str | None = None) -> str:
         """A wrong norm, without a moral action; `kind` is one of `perturbations`, None for any.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Mapping, Sequence
 
@@ -44,6 +45,15 @@ class Phrases:
             faults.append(fault)
             rest = rest[end:].lstrip()
         return Feedback(False, text, tuple(faults) or (Fault("other", hint=text),))
+
+    def draw(self, rng: random.Random, steps: int, words: Sequence[str]) -> Fault:
+        """A fault at random: any kind, at one of so many steps, its hint one of these words."""
+        kind = rng.choice(list(self.templates))
+        fields = set(re.findall(r"\{(\w+)\}", self.templates[kind]))
+        step = rng.randrange(steps) if "step" in fields else None
+        slot = rng.choice(self.slots) if "slot" in fields else self.slot_of.get(kind)
+        hint = rng.choice(words).replace('"', "'") if "hint" in fields else None
+        return Fault(kind, step, slot, hint)
 
     def _sentence(self, fault: Fault) -> str:
         hint = (fault.hint or "").replace('"', "'")

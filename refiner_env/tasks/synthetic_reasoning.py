@@ -20,7 +20,7 @@ from refiner_env.tasks import inference as ir
 from refiner_env.tasks.inference import INVALID, Atom, Inference, Statement
 from refiner_env.tasks.phrases import Phrases
 from refiner_env.tasks.worlds import CLASSES, GENERAL, LEVELS, NOTHING, PROPERTIES, World, read_world, world
-from refiner_env.types import Fault, Feedback, ParseFailure, Problem, Scores, Task
+from refiner_env.types import Fault, ParseFailure, Problem, Scores, Task
 
 TEMPLATES = {
     "invalid_step": "Step #{step} is logically invalid.",
@@ -43,6 +43,7 @@ class SyntheticReasoning(Task[Inference]):
 
     name = "SyntheticReasoning"
     fault_kinds = (*TEMPLATES, "other")
+    phrases = PHRASES
     perturbations = ("invalid_step", "missing_link", "missing_knowledge", "conclusion", "extra_step", "several")
     levels = tuple(LEVELS)
     default_level = "hard"
@@ -82,12 +83,6 @@ class SyntheticReasoning(Task[Inference]):
         if isinstance(steps, ParseFailure):
             return (Fault(steps.kind, hint=steps.message, span=steps.span),)
         return faults_against(steps, gold_steps(problem), read_world(problem.text))
-
-    def describe(self, faults: Sequence[Fault]) -> str:
-        return PHRASES.describe(faults)
-
-    def read_feedback(self, text: str) -> Feedback:
-        return PHRASES.read(text)
 
     def perturb(self, problem: Problem, rng: random.Random, kind: str | None = None) -> str:
         """Wrong steps near gold; `kind` is one of `perturbations`, None for any.

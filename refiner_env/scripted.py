@@ -10,7 +10,7 @@ import random
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from agents.memory import Memory
+from refiner_env.memory import Memory
 from refiner_env.types import Agent, Observations, Task
 
 TRIES = 20

@@ -1,0 +1,188 @@
+"""How critics are named. Wherever one is, `resolve_critic` accepts
+
+- a registered name, with arguments where it takes any: `oracle`, `noisy(oracle, 0.25)`, `cached(runs/critic)`;
+- `package.module:object` or `path/file.py:object`, with arguments too;
+- the folder of a learned critic.
+
+A critic's factory takes the task, and what stands in the brackets, and returns the critic.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import inspect
+import re
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import gymnasium as gym
+
+from refiner_env.errors import OptionError, RefinerError
+from refiner_env.registry import Registry, load_object
+from refiner_env.tasks import TASKS
+from refiner_env.types import Critic, Task
+
+CriticFactory = Callable[..., Critic]
+"""(task, further arguments) -> critic."""
+CRITICS: Registry[CriticFactory] = Registry(
+    "critic", also=", or the folder of a learned critic; arguments in brackets, as in noisy(oracle, 0.25)"
+)
+ENTRY_POINTS = "refiner_env.critics"
+"""The entry-point group of packages that bring critics."""
+
+F = TypeVar("F", bound=CriticFactory)
+
+
+class Deferred:
+    """A factory that is imported when it is first called: what it needs may be heavy, or not installed."""
+
+    def __init__(self, path: str, doc: str = "", origin: str = "", uses_gold: bool | None = None) -> None:
+        self.path, self.__doc__, self.origin, self.uses_gold = path, doc, origin, uses_gold
+
+    def load(self) -> CriticFactory:
+        """The factory itself."""
+        factory: CriticFactory = load_object(self.path)
+        return factory
+
+    def __call__(self, task: Task[Any], *args: Any, **kwargs: Any) -> Critic:
+        return self.load()(task, *args, **kwargs)
+
+    def __repr__(self) -> str:
+        return self.path
+
+
+def register_critic(name: str, factory: F | None = None, *, deterministic: bool = True) -> Any:
+    """Make a critic usable by name, and register its environment `Refiner/<Task>.<name>-v0` for every task.
+
+    With a factory (a class will do) it registers it; without one it is a decorator.
+
+    Raises:
+        OptionError: the name makes no environment id; DuplicateNameError: it is taken.
+    """
+    if not re.fullmatch(r"[\w.-]+", name):
+        raise OptionError(f"The critic name {name!r} makes no environment id: use letters, digits, '_', '-' and '.'.")
+
+    def register(made: F) -> F:
+        CRITICS.register(name, made)
+        for task in TASKS.names():
+            steady = deterministic and getattr(made, "deterministic", True)
+            register_environment(f"Refiner/{task}.{name}-v0", task, name, deterministic=steady)
+        return made
+
+    return register if factory is None else register(factory)
+
+
+def register_environment(id: str, task: str, critic: str, *, deterministic: bool = True) -> None:
+    """Register one environment id, single and vector."""
+    gym.register(
+        id,
+        entry_point="refiner_env.envs:RefinerEnv",
+        vector_entry_point="refiner_env.envs:RefinerVectorEnv",
+        nondeterministic=not deterministic,
+        kwargs={"task": task, "critic": critic},
+    )
+
+
+def register_entry_points() -> None:
+    """Register the critics that installed packages bring; each is imported when it is used.
+
+    A name that is taken or makes no id is left out with a warning: one package must not break the others.
+    """
+    for entry in importlib.metadata.entry_points(group=ENTRY_POINTS):
+        origin = f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.module
+        try:
+            register_critic(entry.name, Deferred(entry.value, origin=origin))
+        except RefinerError as error:
+            warnings.warn(f"The critic {entry.name!r} of {origin} is left out: {error}", stacklevel=2)
+
+
+def resolve_critic(critic: str | Critic, task: Task[Any]) -> Critic:
+    """A critic from whatever names one (module docstring), or itself.
+
+    Raises:
+        UnknownNameError: nothing of that name; OptionError: arguments that it does not take, or what it names is
+            no critic; RefinerError: what it needs is not there.
+    """
+    if isinstance(critic, Critic):
+        return critic
+    if not isinstance(critic, str):
+        raise OptionError(f"critic is {critic!r}: give a name, a path or a Critic.")
+    if critic not in CRITICS.names() and (Path(critic) / "config.json").is_file():
+        return _call(critic, CRITICS.resolve("learned"), task, (critic,), {})
+    name, args, kwargs = read_call(critic)
+    return _call(name, CRITICS.resolve(name), task, args, kwargs)
+
+
+def _call(name: str, factory: Any, task: Task[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Critic:
+    factory = factory.load() if isinstance(factory, Deferred) else factory
+    if isinstance(factory, Critic):
+        return factory
+    if not callable(factory):
+        raise OptionError(f"The critic {name!r} is {factory!r:.80}: it must be a Critic, or make one from a task.")
+    signature = inspect.signature(factory)
+    try:
+        signature.bind(task, *args, **kwargs)
+    except TypeError as error:
+        takes = ", ".join(list(map(str, signature.parameters.values()))[1:]) or "nothing"
+        raise OptionError(f"The critic {name!r} cannot be made so: {error}. It takes the task, and: {takes}.") from None
+    made = factory(task, *args, **kwargs)
+    if not isinstance(made, Critic):
+        raise OptionError(f"The critic {name!r} made {made!r:.80}, which is no Critic.")
+    return made
+
+
+def read_call(text: str) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
+    """`name(a, b, key=c)` -> (name, (a, b), {key: c}). Arguments are Python literals; anything else is text.
+
+    Raises:
+        OptionError: the brackets do not match, or an argument without a name follows one with a name.
+    """
+    match = re.fullmatch(r"([^()]*[^()\s])\s*\((.*)\)\s*", text, re.DOTALL)
+    if not match:
+        if text.rstrip().endswith(")"):
+            raise OptionError(f"The brackets of {text!r} do not match: write name(argument, key=value).")
+        return text, (), {}
+    args: list[Any] = []
+    kwargs: dict[str, Any] = {}
+    for part in _arguments(match[2], text):
+        key = re.match(r"\s*([A-Za-z_]\w*)\s*=(?!=)", part)
+        if key:
+            kwargs[key[1]] = _value(part[key.end() :])
+        elif kwargs:
+            raise OptionError(f"In {text!r} {part.strip()!r} follows a named argument: put it before them.")
+        else:
+            args.append(_value(part))
+    return match[1].strip(), tuple(args), kwargs
+
+
+def _arguments(inside: str, whole: str) -> list[str]:
+    """What stands between commas, those in quotes and further brackets aside."""
+    parts, depth, quote, start = list[str](), 0, "", 0
+    for i, c in enumerate(inside):
+        if quote:
+            quote = "" if c == quote else quote
+        elif c in "\"'":
+            quote = c
+        elif c in "([{":
+            depth += 1
+        elif c in ")]}":
+            depth -= 1
+        elif c == "," and not depth:
+            parts.append(inside[start:i])
+            start = i + 1
+        if depth < 0:
+            break
+    if depth or quote:
+        raise OptionError(f"The brackets or quotes of {whole!r} do not match: write name(argument, key=value).")
+    parts.append(inside[start:])
+    return [part for part in parts if part.strip()]
+
+
+def _value(text: str) -> Any:
+    try:
+        return ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError):
+        return text.strip()

@@ -1,0 +1,169 @@
+"""Critics made of other critics: noise, ablations of what is said, a vote, a clock.
+
+Each takes the inner critic as anything that `resolve_critic` accepts.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from refiner_env.critics.naming import resolve_critic
+from refiner_env.errors import OptionError, UnknownNameError
+from refiner_env.types import Critic, Fault, Feedback, Problem, Task
+
+
+class CriticWrapper(Critic):
+    """Passes everything on to an inner critic: sees gold if that does, is seeded as that is."""
+
+    def __init__(self, task: Task[Any], critic: str | Critic = "oracle") -> None:
+        self.task, self.inner = task, resolve_critic(critic, task)
+        self.uses_gold, self.deterministic = self.inner.uses_gold, self.inner.deterministic
+
+    def critique(self, problems: Sequence[Problem], hypotheses: Sequence[str]) -> list[Feedback]:
+        return self.inner.critique(problems, hypotheses)
+
+    def seed(self, seed: int) -> None:
+        self.inner.seed(seed)
+
+    @property
+    def identity(self) -> str:
+        return f"{type(self).__name__}({self.inner.identity})"
+
+
+class NoisyCritic(CriticWrapper):
+    """Random feedback in place of another critic's, with probability epsilon: the paper's noise study.
+
+    Random feedback accepts, or names one or two faults of the task's kinds at random places, each as often.
+
+    Args:
+        epsilon: the probability, in [0, 1].
+        seed: of the noise, until an environment seeds it.
+    """
+
+    def __init__(self, task: Task[Any], critic: str | Critic = "oracle", epsilon: float = 0.25, seed: int = 0) -> None:
+        super().__init__(task, critic)
+        if not isinstance(epsilon, int | float) or not 0 <= epsilon <= 1:
+            raise OptionError(f"epsilon of a noisy critic is {epsilon!r}: it must be between 0 and 1.")
+        self.epsilon, self._rng = epsilon, random.Random(seed)
+
+    def seed(self, seed: int) -> None:
+        super().seed(seed)
+        self._rng = random.Random(seed)
+
+    def critique(self, problems: Sequence[Problem], hypotheses: Sequence[str]) -> list[Feedback]:
+        said = self.inner.critique(problems, hypotheses)
+        return [
+            self._random(hypothesis) if self._rng.random() < self.epsilon else feedback
+            for hypothesis, feedback in zip(hypotheses, said, strict=True)
+        ]
+
+    def _random(self, hypothesis: str) -> Feedback:
+        steps = len(re.findall(r"#[0-9]{1,4}\s*:", hypothesis[:10_000])) or 1
+        words = hypothesis[:10_000].split() or ["nothing"]
+        return self.task.feedback(
+            [self.task.phrases.draw(self._rng, steps, words) for _ in range(self._rng.randrange(3))]
+        )
+
+    @property
+    def identity(self) -> str:
+        return f"noisy({self.inner.identity}, {self.epsilon})"
+
+
+class ScalarCritic(CriticWrapper):
+    """Another critic's verdict without its words: accepted or not. An ablation of feedback."""
+
+    def critique(self, problems: Sequence[Problem], hypotheses: Sequence[str]) -> list[Feedback]:
+        said = self.inner.critique(problems, hypotheses)
+        return [replace(feedback, text="", faults=()) for feedback in said]
+
+
+class TypedCritic(CriticWrapper):
+    """Another critic's kinds of fault without their places: `operator, missing_step`. An ablation of feedback."""
+
+    def critique(self, problems: Sequence[Problem], hypotheses: Sequence[str]) -> list[Feedback]:
+        return [self._kinds(feedback) for feedback in self.inner.critique(problems, hypotheses)]
+
+    def _kinds(self, feedback: Feedback) -> Feedback:
+        if feedback.accepted or feedback.failure:
+            return feedback
+        kinds = tuple(dict.fromkeys(fault.kind for fault in feedback.faults))
+        return replace(feedback, text=", ".join(kinds), faults=tuple(map(Fault, kinds)))
+
+
+class ConsensusCritic(Critic):
+    """Several critics as one: what most of them say (`vote`), or all faults that any of them names (`union`).
+
+    Under `vote` a hypothesis is accepted where more than half of the critics accept it, and a fault is named where more
+    than half of those who reject name it, by kind, step and slot; where they agree on none, the first one that rejects
+    is followed. Under `union` it is accepted where all accept. Critics that fail have no say; where all fail, it fails.
+
+    Args:
+        critics: anything that names critics; by default three noisy oracles that err independently.
+        rule: `vote` or `union`.
+    """
+
+    def __init__(self, task: Task[Any], *critics: str | Critic, rule: str = "vote") -> None:
+        if rule not in ("vote", "union"):
+            raise UnknownNameError("rule of a consensus", rule, ("vote", "union"))
+        self.task, self.rule = task, rule
+        named = critics or tuple(f"noisy(oracle, seed={k})" for k in range(3))
+        self.critics = [resolve_critic(critic, task) for critic in named]
+        self.uses_gold = any(critic.uses_gold for critic in self.critics)
+        self.deterministic = all(critic.deterministic for critic in self.critics)
+
+    def critique(self, problems: Sequence[Problem], hypotheses: Sequence[str]) -> list[Feedback]:
+        blind = [problem.without_gold() for problem in problems]
+        said = [c.critique(problems if c.uses_gold else blind, hypotheses) for c in self.critics]
+        return [self._agree(votes) for votes in zip(*said, strict=True)]
+
+    def seed(self, seed: int) -> None:
+        for k, critic in enumerate(self.critics):
+            critic.seed(seed + k)
+
+    @property
+    def identity(self) -> str:
+        return f"consensus({', '.join(critic.identity for critic in self.critics)}, {self.rule})"
+
+    def _agree(self, votes: Sequence[Feedback]) -> Feedback:
+        heard = [vote for vote in votes if not vote.failure]
+        if not heard:
+            return votes[0]
+        rejecting = [vote for vote in heard if not vote.accepted]
+        if not rejecting or (self.rule == "vote" and 2 * len(rejecting) < len(heard)):
+            return self.task.feedback(())
+        named: dict[tuple[str, int | None, str | None], Fault] = {}
+        count: Counter[tuple[str, int | None, str | None]] = Counter()
+        for vote in rejecting:
+            mine = {(fault.kind, fault.step, fault.slot): fault for fault in vote.faults}
+            count.update(mine.keys())
+            named = {**mine, **named}
+        chosen = [f for key, f in named.items() if self.rule == "union" or 2 * count[key] > len(rejecting)]
+        return self.task.feedback(chosen) if chosen else rejecting[0]
+
+
+class TimedCritic(CriticWrapper):
+    """Another critic with a clock: `calls`, `reviews` (hypotheses) and `seconds` so far."""
+
+    def __init__(self, task: Task[Any], critic: str | Critic = "oracle") -> None:
+        super().__init__(task, critic)
+        self.calls = self.reviews = 0
+        self.seconds = 0.0
+
+    def critique(self, problems: Sequence[Problem], hypotheses: Sequence[str]) -> list[Feedback]:
+        started = time.perf_counter()
+        try:
+            return self.inner.critique(problems, hypotheses)
+        finally:
+            self.seconds += time.perf_counter() - started
+            self.calls += 1
+            self.reviews += len(hypotheses)
+
+    @property
+    def identity(self) -> str:
+        return self.inner.identity
