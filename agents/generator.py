@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from agents.prompts import generator_prompts
 from agents.seq2seq import Seq2Seq
 from refiner_env.memory import Memory
@@ -21,6 +23,11 @@ class Generator(Agent):
 
     def __init__(self, lm: Seq2Seq, top_p: float | None = None) -> None:
         self.lm, self.top_p, self.memory = lm, top_p, Memory()
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Generator:
+        """The generator of a saved model, decoding greedily."""
+        return cls(Seq2Seq.load(folder))
 
     def act(self, observations: Observations) -> list[str]:
         prompts = generator_prompts(observations)

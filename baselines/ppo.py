@@ -263,8 +263,8 @@ def train_ppo(
     size = min(options.batch_size, len(train))
     env = RefinerVectorEnv(
         size,
-        task,
-        train,
+        task=task,
+        problems=train,
         critic="none",
         reward=reward or options.reward,
         max_turns=1,

@@ -16,9 +16,9 @@ from agents.seq2seq import Seq2Seq
 from benchmarks.statistics import interval
 from data import DataOptions, content_hash, load_splits
 from refiner_env.critics import resolve_critic
-from refiner_env.envs import STOPS
 from refiner_env.errors import OptionError, RefinerError
 from refiner_env.options import add_options, option, read_options, section
+from refiner_env.referees import STOPS
 from refiner_env.tasks import resolve_task
 from trainers.evaluation import turn_figures
 from trainers.progress import quiet_libraries

@@ -1,355 +1,319 @@
-"""The environments: a problem is shown, a hypothesis is written, a critic answers, and so on.
+"""The environments: a problem is shown, a hypothesis is written, a critic answers, and so on; or the critic acts.
 
-`RefinerEnv` is Gymnasium's single environment, `RefinerVectorEnv` its batched form, which calls the
-critic once per step for the whole batch. Both let `Referee` judge, so they cannot differ.
+`TextEnv` is Gymnasium's single environment and `TextVectorEnv` its batched form; both do what Gymnasium asks for and
+leave the rest to a `Referee`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any, Literal, overload
+from collections.abc import Mapping, Sequence
+from typing import Any, Unpack
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.spaces import Dict, Discrete
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
-from refiner_env.critics import Boundary, resolve_critic
-from refiner_env.errors import OptionError, UnknownNameError
-from refiner_env.rewards import resolve_reward
+from refiner_env.critic_referee import FeedbackReferee, FeedbackRules
+from refiner_env.errors import OptionError
+from refiner_env.referees import HypothesisReferee, Outcome, Referee, Rules, State, check_count
+from refiner_env.rendering import draw, show
 from refiner_env.spaces import TextSpace
-from refiner_env.tasks import resolve_task
-from refiner_env.types import Attempt, Critic, Observations, Problem, RewardFunction, StopReason, Task, Turn
-
-STOPS = ("critic", "gold", "never")
-DEFAULT_SEED = 0
-DEFAULT_SIZE = 10_000
+from refiner_env.types import Observations
 
 BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
 
 
-class ProceduralProblems(Sequence[Problem]):
-    """The first `size` problems of a task's generator at one of its levels, made when they are asked for."""
+class TextEnv(gym.Env[dict[str, Any], str]):
+    """One episode at a time under the rules of a referee."""
 
-    def __init__(
-        self, task: Task[Any], seed: int = DEFAULT_SEED, size: int = DEFAULT_SIZE, level: str | None = None
-    ) -> None:
-        self.task, self.seed, self.size, self.level = task, seed, size, level
+    metadata = {"render_modes": ["ansi", "human"], "render_fps": 1}  # noqa: RUF012  (Gymnasium declares it so)
 
-    def __len__(self) -> int:
-        return self.size
-
-    @overload
-    def __getitem__(self, index: int) -> Problem: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Problem]: ...
-    def __getitem__(self, index: int | slice) -> Problem | list[Problem]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(self.size))]
-        if not -self.size <= index < self.size:
-            raise IndexError(f"index {index} of {self.size} problems")
-        return self.task.generate(self.seed, index % self.size, self.level)
-
-
-class Referee:
-    """What an episode is judged by: critic, reward and stopping rule.
-
-    Args:
-        task: a task or its name.
-        problems: what to draw from; None for the task's procedural generator.
-        critic: a critic or whatever `resolve_critic` accepts.
-        reward: a reward function or its name.
-        max_turns: hypotheses per problem, at least 1.
-        stop: "critic": the episode ends when the critic accepts; "gold": when the hypothesis is
-            right (an oracle's stop); "never": when the turns are used.
-    """
-
-    def __init__(
-        self,
-        task: str | Task[Any],
-        problems: Sequence[Problem] | None,
-        critic: str | Critic,
-        reward: str | RewardFunction,
-        max_turns: int,
-        stop: str,
-    ) -> None:
-        _check_count("max_turns", max_turns)
-        if stop not in STOPS:
-            raise UnknownNameError("stop", stop, STOPS)
-        self.task = resolve_task(task)
-        self.problems = ProceduralProblems(self.task) if problems is None else problems
-        if not hasattr(self.problems, "__len__"):
-            raise OptionError(
-                f"problems is {problems!r:.80}: give a sequence of problems, or None for procedural ones."
-            )
-        if not len(self.problems):
-            raise OptionError("problems is empty: give at least one problem, or None for procedural ones.")
-        self.critic = resolve_critic(critic, self.task)
-        self.reward = resolve_reward(reward)
-        self.max_turns, self.stop = max_turns, stop
-
-    def review(self, problems: Sequence[Problem], hypotheses: Sequence[str], taken: Sequence[int]) -> list[Turn]:
-        """Judge one hypothesis per problem; `taken` counts the turns before this one. One critic call."""
-        feedback = Boundary(self.critic).ask(problems, hypotheses)
-        turns = []
-        for problem, hypothesis, said, before in zip(problems, hypotheses, feedback, taken, strict=True):
-            scores = self.task.score(problem, hypothesis)
-            stop = None
-            if self.stop == "critic" and said.accepted:
-                stop = StopReason.ACCEPTED
-            elif self.stop == "gold" and scores.ir_equivalent:
-                stop = StopReason.SOLVED
-            elif before + 1 >= self.max_turns:
-                stop = StopReason.MAX_TURNS
-            reward, parts = self.reward(Attempt(self.task, problem, hypothesis, scores, before, None))
-            turns.append(Turn(hypothesis, said, scores, reward, stop, parts))
-        return turns
-
-    def ends(self, turn: Turn) -> tuple[bool, bool]:
-        """(terminated, truncated). A one-turn episode terminates: truncating a first step is no episode."""
-        truncated = turn.stop is StopReason.MAX_TURNS and self.max_turns > 1
-        return turn.stop is not None and not truncated, truncated
-
-    def observation_space(self) -> Dict:
-        """Spaces of `problem`, `hypothesis`, `feedback` and `turn`."""
-        return Dict(
-            problem=TextSpace(), hypothesis=TextSpace(), feedback=TextSpace(), turn=Discrete(self.max_turns + 1)
-        )
-
-
-def _info(turn: Turn) -> dict[str, Any]:
-    """What a step reports besides the observation: the turn with its typed faults, and flat scores. No gold."""
-    return {"turn": turn, **asdict(turn.scores), "accepted": turn.feedback.accepted, "stop": str(turn.stop or "")}
-
-
-class RefinerEnv(gym.Env[dict[str, Any], str]):
-    """One problem at a time.
-
-    ## Action space
-    Any text of up to 100,000 characters: the hypothesis. What does not parse is a wrong hypothesis.
-
-    ## Observation space
-    `problem` (x), `hypothesis` (the last attempt, "" at first), `feedback` (the critic's text on it, ""
-    at first), `turn` (turns taken).
-
-    ## Rewards
-    By name or callable, per turn: `equivalent` (default), `exact_match`, `answer`, `bleu`.
-
-    ## Episode end
-    Terminates by the `stop` rule, truncates after `max_turns` (a one-turn environment terminates).
-
-    ## Info
-    `turn` (hypothesis, feedback with typed faults, scores, reward, stop), `ir_exact`, `ir_equivalent`,
-    `answer`, `accepted`, `stop`; after `reset`: `uid`, `index`. No gold.
-
-    ## Reset options
-    `index`: the problem's place in `problems`.
-
-    ## Version history
-    v0: first version.
-    """
-
-    metadata = {"render_modes": ["ansi"], "render_fps": 1}  # noqa: RUF012  (Gymnasium declares it so)
-
-    def __init__(
-        self,
-        task: str | Task[Any] = "MathWordProblem",
-        problems: Sequence[Problem] | None = None,
-        critic: str | Critic = "oracle",
-        reward: str | RewardFunction = "equivalent",
-        max_turns: int = 4,
-        stop: Literal["critic", "gold", "never"] = "critic",
-        render_mode: str | None = None,
-    ) -> None:
-        self.referee = Referee(task, problems, critic, reward, max_turns, stop)
-        self.observation_space = self.referee.observation_space()
+    def __init__(self, referee: Referee, render_mode: str | None = None) -> None:
+        self.referee, self.render_mode = referee, render_mode
+        self.observation_space = referee.observation_space
         self.action_space = TextSpace()
-        self.render_mode = render_mode
-        self._problem, self._taken = self.referee.problems[0], 0
-        self._last: Turn | None = None
+        self._state = State(referee.problems[0])
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         super().reset(seed=seed)
-        size = len(self.referee.problems)
-        given = (options or {}).get("index")
-        index = int(self.np_random.integers(size)) if given is None else _checked_index(given, size)
-        self._problem, self._taken, self._last = self.referee.problems[index], 0, None
-        return self._observe(), {"uid": self._problem.uid, "index": index}
+        if seed is not None:
+            self.referee.seed(seed)
+        options, pool = options or {}, self.referee.pool
+        pool.use(options.get("split"))
+        given = options.get("index")
+        index = pool.draw(self.np_random) if given is None else pool.checked(given)
+        self._state = State(pool.current[index])
+        self.referee.begin([self._state], self.np_random)
+        self._show()
+        return self._observe(), pool.info(index)
 
     def step(self, action: str) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
         _check_text(action)
-        turn = self.referee.review([self._problem], [action], [self._taken])[0]
-        self._last = turn
-        self._taken += 1
-        terminated, truncated = self.referee.ends(turn)
-        return self._observe(), turn.reward, terminated, truncated, _info(turn)
+        outcome = self.referee.advance([self._state], [action])[0]
+        self._show()
+        return self._observe(), outcome.reward, outcome.terminated, outcome.truncated, outcome.info
 
     def _observe(self) -> dict[str, Any]:
-        hypothesis, feedback = (self._last.hypothesis, self._last.feedback.text) if self._last else ("", "")
-        texts = {"problem": self._problem.text, "hypothesis": hypothesis, "feedback": feedback}
-        return {**{key: _clip(text) for key, text in texts.items()}, "turn": np.int64(self._taken)}
+        observation: dict[str, Any] = _unbatched(self.referee.observe([self._state]), 0)
+        return observation
 
-    def render(self) -> str:
-        """The problem, the last hypothesis and its feedback, as text."""
-        o = self._observe()
-        return f"{o['problem']}\n[{o['turn']}] {o['hypothesis']}\n    {o['feedback']}"
+    def _show(self) -> None:
+        if self.render_mode == "human":
+            show(self._state)
+
+    def render(self) -> str | None:
+        """The episode so far as text; with render_mode "human" every reset and step has shown it already."""
+        return draw(self._state) if self.render_mode == "ansi" else None
 
 
-class RefinerVectorEnv(gym.vector.VectorEnv[Observations, Sequence[str], Any]):
-    """`num_envs` problems at a time; the critic is called once per step for all of them.
+class TextVectorEnv(gym.vector.VectorEnv[Observations, Sequence[str], Any]):
+    """`num_envs` episodes at a time under the rules of a referee; whoever is inside is called once per step for all.
 
-    Spaces, rewards and episode end as in `RefinerEnv`, batched: texts are tuples of N strings, `turn`,
-    rewards and ends are arrays of shape (N,). Infos follow Gymnasium: `info[key]` has N entries and
-    `info["_" + key]` says which are set.
+    Spaces, rewards and episode end as in the single environment, batched: texts are tuples of N strings, `turn`,
+    rewards and ends are arrays of shape (N,). Infos follow Gymnasium: `info[key]` has N entries and `info["_" + key]`
+    says which are set.
 
-    All autoreset modes of Gymnasium are there. With `AutoresetMode.DISABLED` a sub-environment whose
-    episode is over stays over: it ignores its action, costs no critic call, and reports reward 0 and
-    `terminated` until it is reset.
+    All autoreset modes of Gymnasium are there. With `AutoresetMode.DISABLED` a sub-environment whose episode is over
+    stays over: it ignores its action, costs no call, and reports reward 0 and `terminated` until it is reset.
 
-    Reset options: `index` (places in `problems` for the first len(index) sub-environments; the others
-    sit out as over), `reset_mask` (bool, shape (N,): which ones to reset).
+    Reset options: `index` (places in `problems` for the first len(index) sub-environments; the others sit out as over),
+    `split` (which of several to draw from, until another is named), `reset_mask` (bool, shape (N,): which to reset).
     """
 
     def __init__(
         self,
-        num_envs: int = 1,
-        task: str | Task[Any] = "MathWordProblem",
-        problems: Sequence[Problem] | None = None,
-        critic: str | Critic = "oracle",
-        reward: str | RewardFunction = "equivalent",
-        max_turns: int = 4,
-        stop: Literal["critic", "gold", "never"] = "critic",
+        referee: Referee,
+        num_envs: int,
         autoreset_mode: AutoresetMode = AutoresetMode.NEXT_STEP,
         render_mode: str | None = None,
     ) -> None:
-        _check_count("num_envs", num_envs)
-        self.referee = Referee(task, problems, critic, reward, max_turns, stop)
-        self.num_envs, self.render_mode = num_envs, render_mode
+        check_count("num_envs", num_envs)
+        self.referee, self.num_envs, self.render_mode = referee, num_envs, render_mode
         self.metadata = {"render_modes": ["ansi"], "autoreset_mode": autoreset_mode}
-        self.single_observation_space = self.referee.observation_space()
-        self.single_action_space = TextSpace()
+        self.single_observation_space, self.single_action_space = referee.observation_space, TextSpace()
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._autoreset = autoreset_mode
-        self._problems = [self.referee.problems[0]] * num_envs
-        self._hypotheses, self._feedback = [""] * num_envs, [""] * num_envs
-        self._taken = np.zeros(num_envs, dtype=np.int64)
+        self._states = [State(referee.problems[0]) for _ in range(num_envs)]
         self._over = np.ones(num_envs, dtype=np.bool_)
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observations, dict[str, Any]]:
-        super().reset(seed=seed[0] if isinstance(seed, list) else seed)
+        first = seed[0] if isinstance(seed, list) else seed
+        super().reset(seed=first)
+        if first is not None:
+            self.referee.seed(first)
         options = options or {}
         mask = np.asarray(options.get("reset_mask", np.ones(self.num_envs, dtype=np.bool_)), dtype=np.bool_)
         if mask.shape != (self.num_envs,):
             raise OptionError(f"reset option reset_mask has shape {mask.shape}: it must be ({self.num_envs},).")
+        self.referee.pool.use(options.get("split"))
         given = options.get("index")
         if given is not None:
             if not isinstance(given, Sequence | np.ndarray):
                 raise OptionError(f"reset option index is {given!r}: give a sequence of places in problems.")
             if len(given) > self.num_envs:
                 raise OptionError(f"reset option index has {len(given)} entries: at most num_envs={self.num_envs}.")
-            given = [_checked_index(index, len(self.referee.problems)) for index in given]
+            given = [self.referee.pool.checked(index) for index in given]
             self._over[mask] = True
             mask = mask & (np.arange(self.num_envs) < len(given))
         infos = self._begin(np.flatnonzero(mask).tolist(), given)
         return self._observe(), infos
 
-    def _begin(
-        self, places: list[int], given: Sequence[int] | None = None, infos: dict[str, Any] | None = None
-    ) -> dict[str, Any]:
+    def _begin(self, places: list[int], given: Sequence[int] | None = None) -> dict[str, Any]:
         """Start an episode in each of these sub-environments, on given or drawn problems; returns the infos."""
-        infos = infos or {}
-        size = len(self.referee.problems)
-        for i in places:
-            index = int(self.np_random.integers(size)) if given is None else given[i]
-            self._problems[i] = self.referee.problems[index]
-            self._hypotheses[i], self._feedback[i] = "", ""
-            infos = self._add_info(infos, {"uid": self._problems[i].uid, "index": index}, i)
-        self._taken[places] = 0
+        pool = self.referee.pool
+        indices = [pool.draw(self.np_random) if given is None else given[i] for i in places]
+        for i, index in zip(places, indices, strict=True):
+            self._states[i] = State(pool.current[index])
+        self.referee.begin([self._states[i] for i in places], self.np_random)
         self._over[places] = False
-        return infos
+        return _columns(self.num_envs, places, [pool.info(index) for index in indices])
 
     def step(
         self, actions: Sequence[str]
     ) -> tuple[Observations, np.ndarray[Any, Any], BoolArray, BoolArray, dict[str, Any]]:
-        if isinstance(actions, str) or len(actions) != self.num_envs:
+        n = self.num_envs
+        if isinstance(actions, str) or len(actions) != n:
             got = f"the text {actions!r:.80}" if isinstance(actions, str) else f"{len(actions)} actions"
-            raise OptionError(f"step got {got} for {self.num_envs} environments.")
-        rewards = np.zeros(self.num_envs, dtype=np.float64)
-        terminated, truncated = np.zeros(self.num_envs, dtype=np.bool_), np.zeros(self.num_envs, dtype=np.bool_)
+            raise OptionError(f"step got {got} for {n} environments.")
         live, over = np.flatnonzero(~self._over).tolist(), np.flatnonzero(self._over).tolist()
         for i in live:
             _check_text(actions[i])
-        infos: dict[str, Any] = {}
+        outcomes = self.referee.advance([self._states[i] for i in live], [actions[i] for i in live])
+        rewards = np.zeros(n, dtype=np.float64)
+        terminated, truncated = np.zeros(n, dtype=np.bool_), np.zeros(n, dtype=np.bool_)
+        rewards[live] = [outcome.reward for outcome in outcomes]
+        terminated[live] = [outcome.terminated for outcome in outcomes]
+        truncated[live] = [outcome.truncated for outcome in outcomes]
         if self._autoreset is AutoresetMode.NEXT_STEP:
-            infos = self._begin(over)
+            begun = self._begin(over)
         else:
+            begun = {}
             terminated[over] = True
-        turns = self.referee.review(
-            [self._problems[i] for i in live], [actions[i] for i in live], [int(self._taken[i]) for i in live]
-        )
-        for i, turn in zip(live, turns, strict=True):
-            self._hypotheses[i], self._feedback[i] = turn.hypothesis, turn.feedback.text
-            rewards[i] = turn.reward
-            terminated[i], truncated[i] = self.referee.ends(turn)
-            ended = self._autoreset is AutoresetMode.SAME_STEP and turn.stop is not None
-            infos = self._add_info(infos, {"final_info": _info(turn)} if ended else _info(turn), i)
-        self._taken[live] += 1
-        self._over[live] = terminated[live] | truncated[live]
-        if self._autoreset is AutoresetMode.SAME_STEP and self._over.any():
-            infos = self._restart_over(infos)
-        return self._observe(), rewards, terminated, truncated, infos
+        self._over = terminated | truncated
+        if self._autoreset is AutoresetMode.SAME_STEP and self._over[live].any():
+            infos = self._restart(live, outcomes)
+        else:
+            infos = _columns(n, live, [outcome.info for outcome in outcomes])
+        return self._observe(), rewards, terminated, truncated, {**infos, **begun}
 
-    def _restart_over(self, infos: dict[str, Any]) -> dict[str, Any]:
-        """Same-step autoreset: the last observation moves to `final_obs`, as the last info to `final_info`."""
-        last: dict[str, Any] = dict(self._observe())
-        places = np.flatnonzero(self._over).tolist()
-        for i in places:
-            infos = self._add_info(infos, {"final_obs": {key: values[i] for key, values in last.items()}}, i)
-        return self._begin(places, infos=infos)
-
-    def _observe(self) -> Observations:
+    def _restart(self, live: list[int], outcomes: list[Outcome]) -> dict[str, Any]:
+        """Same-step autoreset: last observations and infos move to `final_obs` and `final_info`."""
+        n, last = self.num_envs, self._observe()
+        infos = {i: outcome.info for i, outcome in zip(live, outcomes, strict=True)}
+        ended = [i for i in live if self._over[i]]
+        going_on = [i for i in live if not self._over[i]]
+        final_obs = np.full(n, None, dtype=object)
+        for i in ended:
+            final_obs[i] = _unbatched(last, i)
+        final_info = _columns(n, ended, [{"final_info": infos[i]} for i in ended])
         return {
-            "problem": tuple(_clip(p.text) for p in self._problems),
-            "hypothesis": tuple(map(_clip, self._hypotheses)),
-            "feedback": tuple(map(_clip, self._feedback)),
-            "turn": self._taken.copy(),
+            **_columns(n, going_on, [infos[i] for i in going_on]),
+            **{"final_obs": final_obs, "_final_obs": final_info["_final_info"].copy(), **final_info},
+            **self._begin(np.flatnonzero(self._over).tolist()),
         }
 
-    def render(self) -> tuple[str, ...]:
-        """Problem, last hypothesis and feedback of each sub-environment, as text."""
-        o = self._observe()
-        rows = zip(o["problem"], o["turn"], o["hypothesis"], o["feedback"], strict=True)
-        return tuple(
-            f"{problem}\n[{turn}] {hypothesis}\n    {feedback}" for problem, turn, hypothesis, feedback in rows
-        )
+    def _observe(self) -> Observations:
+        return self.referee.observe(self._states)  # type: ignore[return-value]  # a dictionary of these keys
+
+    def render(self) -> tuple[str, ...] | None:
+        """The episodes so far, as texts."""
+        return tuple(map(draw, self._states)) if self.render_mode == "ansi" else None
 
 
-_MAX_LENGTH = TextSpace().max_length
+class RefinerEnv(TextEnv):
+    """The generator acts; a critic answers.
+
+    ## Action space
+    Any text of up to 100,000 characters: the hypothesis. What does not parse is a wrong hypothesis.
+
+    ## Observation space
+    `problem` (x), `hypothesis` (the last attempt, "" at first), `feedback` (the critic's text on it, "" at first),
+    `turn` (turns taken). With `history=k` also `history`: the k-1 turns before the last, oldest first, each with
+    `hypothesis` and `feedback`, "" where there was none.
+
+    ## Rewards
+    Per turn, by name, weighted sum or callable (`refiner_env.rewards`); default `equivalent`. Nearly all need gold.
+
+    ## Episode end
+    Terminates by the `stop` rule, truncates after `max_turns` (a one-turn environment terminates).
+
+    ## Info
+    `turn` (hypothesis, feedback with typed faults, scores, reward, stop), `ir_exact`, `ir_equivalent`, `answer`,
+    `similarity`, `accepted`, `critic_failed`, `stop`, `reward_parts`; after `reset`: `uid`, `index`, and `split` where
+    there are several. No gold.
+
+    ## Reset options
+    `index`: the problem's place in `problems`. `split`: which of several to draw from, until another is named.
+
+    ## Arguments
+    `render_mode` ("ansi" or "human"), and those of `HypothesisReferee`.
+
+    ## Version history
+    v0: first version.
+    """
+
+    def __init__(self, render_mode: str | None = None, **rules: Unpack[Rules]) -> None:
+        super().__init__(HypothesisReferee(**rules), render_mode)
 
 
-def _clip(text: str) -> str:
-    """Observations stay inside their space; the turn in `info` keeps the whole text."""
-    return text if len(text) <= _MAX_LENGTH else text[:_MAX_LENGTH]
+class RefinerVectorEnv(TextVectorEnv):
+    """`RefinerEnv` for many problems at a time: the critic is called once per step for all of them."""
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        autoreset_mode: AutoresetMode = AutoresetMode.NEXT_STEP,
+        render_mode: str | None = None,
+        **rules: Unpack[Rules],
+    ) -> None:
+        super().__init__(HypothesisReferee(**rules), num_envs, autoreset_mode, render_mode)
+
+
+class CriticEnv(TextEnv):
+    """The critic acts; a frozen generator answers.
+
+    ## Action space
+    Any text of up to 100,000 characters: the feedback. The task reads faults from it; "No hint." accepts.
+
+    ## Observation space
+    `problem` (x), `hypothesis` (to be reviewed), `turn` (reviews written).
+
+    ## Rewards
+    What the generator's next hypothesis is worth more than the last, and `judgment_weight` (default 1) where accepting
+    or rejecting was right. Both need gold.
+
+    ## Episode end
+    Terminates when the critic accepts, truncates after `max_turns`.
+
+    ## Info
+    `turn` (the hypothesis reviewed, with the feedback and the reward), `ir_equivalent` (of the hypothesis shown now),
+    `accepted`, `stop`, `reward_parts` (`gain`, `judgment`); after `reset` as in `RefinerEnv`. No gold.
+
+    ## Reset options
+    As in `RefinerEnv`.
+
+    ## Arguments
+    `render_mode`, and those of `FeedbackReferee`.
+
+    ## Version history
+    v0: first version.
+    """
+
+    def __init__(self, render_mode: str | None = None, **rules: Unpack[FeedbackRules]) -> None:
+        super().__init__(FeedbackReferee(**rules), render_mode)
+
+
+class CriticVectorEnv(TextVectorEnv):
+    """`CriticEnv` for many hypotheses at a time: the generator is called once per step for all of them."""
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        autoreset_mode: AutoresetMode = AutoresetMode.NEXT_STEP,
+        render_mode: str | None = None,
+        **rules: Unpack[FeedbackRules],
+    ) -> None:
+        super().__init__(FeedbackReferee(**rules), num_envs, autoreset_mode, render_mode)
+
+
+def _unbatched(value: Any, i: int) -> Any:
+    """Entry i of a batched observation; what stands in a tuple of dictionaries is batched inside them."""
+    if isinstance(value, Mapping):
+        return {key: _unbatched(values, i) for key, values in value.items()}
+    if isinstance(value, tuple) and value and isinstance(value[0], Mapping):
+        return tuple([_unbatched(values, i) for values in value])
+    return value[i]
+
+
+def _columns(n: int, places: list[int], infos: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The infos of some sub-environments as Gymnasium batches them: `key` with n entries, `_key` which are set."""
+    if not places:
+        return {}
+    mask = np.zeros(n, dtype=np.bool_)
+    mask[places] = True
+    columns: dict[str, Any] = {}
+    for key, value in infos[0].items():
+        values = [info[key] for info in infos]
+        if isinstance(value, dict):
+            columns[key] = _columns(n, places, values)
+        else:
+            plain = isinstance(value, bool | int | float)
+            columns[key] = np.zeros(n, dtype=type(value)) if plain else np.full(n, None, dtype=object)
+            if plain:
+                columns[key][places] = values
+            else:  # an object is never taken for a sequence to spread
+                for i, one in zip(places, values, strict=True):
+                    columns[key][i] = one
+        columns["_" + key] = mask.copy()
+    return columns
 
 
 def _check_text(action: object) -> None:
     if not isinstance(action, str):
         raise OptionError(f"An action is text (str), got {type(action).__name__}: {action!r:.80}.")
-
-
-def _check_count(name: str, value: object) -> None:
-    if not isinstance(value, int | np.integer) or value < 1:
-        raise OptionError(f"{name} is {value!r}: it must be a whole number of at least 1.")
-
-
-def _checked_index(index: Any, size: int) -> int:
-    if not isinstance(index, int | np.integer) or not 0 <= index < size:
-        raise OptionError(f"reset option index is {index}: there are {size} problems, 0 to {size - 1}.")
-    return int(index)

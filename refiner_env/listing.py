@@ -27,9 +27,10 @@ def main(argv: Sequence[str]) -> int:
     console.print(table)
     ids = Table(Column("id", no_wrap=True), "critic", "gold", "from", title="Environments")
     for id, spec in gym.registry.items():
-        if id.startswith("Refiner/") and "critic" in spec.kwargs:
-            gold, origin, _ = critics[spec.kwargs["critic"]]
-            ids.add_row(id, spec.kwargs["critic"], gold, origin)
+        if id.startswith("Refiner/"):
+            critic = spec.kwargs.get("critic", "")
+            gold, origin, _ = critics[critic] if critic else ("no", "refiner-env", "")
+            ids.add_row(id, critic or "the one who acts", gold, origin)
     console.print(ids)
     rewards = Table("reward", "what it pays", title="Rewards, by name or as a sum: 0.8*answer + 0.2*dense")
     for name in REWARDS.names():

@@ -75,7 +75,7 @@ class Reward:
         return sum(weight * values[name] for name, weight, _ in self.parts), values
 
 
-RewardSpec = str | RewardFunction | Mapping[str | RewardFunction, float]
+RewardSpec = str | Reward | RewardFunction | Mapping[str | RewardFunction, float]
 """Whatever names a reward."""
 
 _TERM = re.compile(r"\s*(?P<sign>[+-]?)\s*(?:(?P<weight>[0-9.]+(?:e-?[0-9]+)?)\s*\*\s*)?(?P<name>\w+)\s*")

@@ -32,6 +32,9 @@ class ScriptedEditor(Agent):
         self.task, self.rng, self.first = task, rng, first or {}
         self.memory = Memory() if remembers else None
 
+    def seed(self, seed: int) -> None:
+        self.rng.seed(seed)
+
     def act(self, observations: Observations) -> list[str]:
         tried: Sequence[Collection[str]] = [()] * len(observations["problem"])
         if self.memory:

@@ -13,6 +13,9 @@ from typing import Any
 import numpy as np
 from gymnasium.spaces import Space
 
+_PRINTABLE = bytes(ord(string.printable[i % len(string.printable)]) for i in range(256))
+"""Every byte as a printable character."""
+
 
 class TextSpace(Space[str]):
     """Every `str` of at most `max_length` characters."""
@@ -24,7 +27,7 @@ class TextSpace(Space[str]):
     def sample(self, mask: None = None, probability: None = None) -> str:
         """A random printable string of at most 32 characters."""
         length = int(self.np_random.integers(0, min(self.max_length, 32) + 1))
-        return "".join(self.np_random.choice(list(string.printable), size=length))
+        return self.np_random.bytes(length).translate(_PRINTABLE).decode("ascii")
 
     def contains(self, x: Any) -> bool:
         return isinstance(x, str) and len(x) <= self.max_length

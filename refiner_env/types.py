@@ -295,6 +295,9 @@ class Agent(ABC):
     def act(self, observations: Observations) -> list[str]:
         """One hypothesis per observation, in order."""
 
+    def seed(self, seed: int) -> None:  # noqa: B027  (most agents draw nothing)
+        """Start the random numbers anew, where it draws any."""
+
 
 @dataclass(frozen=True, slots=True)
 class Attempt:

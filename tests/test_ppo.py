@@ -15,7 +15,7 @@ from baselines import ppo
 from baselines.ppo import Policy, PPOOptions, Rows, remove_dropout, shifted, train_ppo
 from refiner_env import RefinerVectorEnv
 from refiner_env.tasks import MathWordProblem
-from refiner_env.types import Problem, Scores
+from refiner_env.types import Attempt, Problem
 
 OPTIONS = PPOOptions(batch_size=16, epochs=2, learning_rate=1e-12)
 
@@ -40,7 +40,9 @@ def test_teacher_forcing_gives_the_sampling_distribution(
     lm: Seq2Seq, task: MathWordProblem, train: list[Problem]
 ) -> None:
     """Logits at position t are those from which response token t was sampled, for every row of a batch."""
-    env = RefinerVectorEnv(4, task, train, "none", max_turns=1, stop="never", autoreset_mode=AutoresetMode.DISABLED)
+    env = RefinerVectorEnv(
+        4, task=task, problems=train, critic="none", max_turns=1, stop="never", autoreset_mode=AutoresetMode.DISABLED
+    )
     model = lm.clone()
     remove_dropout(model.model)
     policy, query = Policy(model, Rows(model, env)), torch.tensor([[3], [1], [101], [8]])
@@ -78,8 +80,8 @@ def test_reward_rises_on_a_toy_problem(lm: Seq2Seq, task: MathWordProblem, train
     model = lm.clone()
     model.max_new_tokens = 8
 
-    def reward(problem: Problem, hypothesis: str, scores: Scores) -> float:
-        return float("number" in hypothesis)
+    def reward(attempt: Attempt) -> float:
+        return float("number" in attempt.hypothesis)
 
     def share(of: Seq2Seq) -> float:
         torch.manual_seed(0)
@@ -102,14 +104,14 @@ def test_rollouts_are_steps_of_the_vector_environment(
     step: Callable[..., object] = RefinerVectorEnv.step
 
     def watched(self: RefinerVectorEnv, actions: list[str]) -> object:
-        steps.append(([p.uid for p in self._problems], list(actions)))
+        steps.append(([state.problem.uid for state in self._states], list(actions)))
         return step(self, actions)
 
     monkeypatch.setattr(RefinerVectorEnv, "step", watched)
     seen: list[tuple[str, str]] = []
 
-    def reward(problem: Problem, hypothesis: str, scores: Scores) -> float:
-        seen.append((problem.uid, hypothesis))
+    def reward(attempt: Attempt) -> float:
+        seen.append((attempt.problem.uid, attempt.hypothesis))
         return 0.0
 
     model = lm.clone()

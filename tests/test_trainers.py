@@ -335,7 +335,7 @@ SMALL = RefinerOptions(steps=3, batch_size=8, turns=3, learning_rate=1e-3)
 
 def loop(task: MathWordProblem, train: list[Problem], turns: int = 3) -> RefinerVectorEnv:
     return RefinerVectorEnv(
-        4, task, train, "oracle", max_turns=turns, stop="gold", autoreset_mode=AutoresetMode.DISABLED
+        4, AutoresetMode.DISABLED, task=task, problems=train, critic="oracle", max_turns=turns, stop="gold"
     )
 
 

@@ -89,9 +89,9 @@ def train_refiner(
     propose, frozen = hypothesis_source(lm, task, train, options, rng, seen)
     env = RefinerVectorEnv(
         options.batch_size,
-        task,
-        train,
-        judge,
+        task=task,
+        problems=train,
+        critic=judge,
         max_turns=options.turns,
         stop="gold",
         autoreset_mode=AutoresetMode.DISABLED,

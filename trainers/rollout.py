@@ -57,11 +57,11 @@ def play(
     """One episode on every problem, in order."""
     env = RefinerVectorEnv(
         min(num_envs, len(problems)),
-        task,
-        problems,
-        critic,
+        task=task,
+        problems=problems,
+        critic=critic,
         max_turns=turns,
-        stop=stop,  # type: ignore[arg-type]  # checked by the environment
+        stop=stop,
         autoreset_mode=AutoresetMode.DISABLED,
     )
     episodes: list[Episode] = []

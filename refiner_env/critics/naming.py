@@ -75,14 +75,15 @@ def register_critic(name: str, factory: F | None = None, *, deterministic: bool 
     return register if factory is None else register(factory)
 
 
-def register_environment(id: str, task: str, critic: str, *, deterministic: bool = True) -> None:
-    """Register one environment id, single and vector."""
+def register_environment(id: str, task: str, critic: str = "", *, deterministic: bool = True) -> None:
+    """Register one environment id, single and vector: with this critic inside, or, without one, the critic acts."""
+    acting = "Refiner" if critic else "Critic"
     gym.register(
         id,
-        entry_point="refiner_env.envs:RefinerEnv",
-        vector_entry_point="refiner_env.envs:RefinerVectorEnv",
+        entry_point=f"refiner_env.envs:{acting}Env",
+        vector_entry_point=f"refiner_env.envs:{acting}VectorEnv",
         nondeterministic=not deterministic,
-        kwargs={"task": task, "critic": critic},
+        kwargs={"task": task, "critic": critic} if critic else {"task": task},
     )
 
 
