@@ -169,10 +169,22 @@ class Seq2Seq:
                     found[place] = probability
         return found
 
-    def loss(self, prompts: Sequence[str], targets: Sequence[str]) -> Loss:
-        """Cross-entropy of the targets given the prompts, averaged over target tokens."""
+    def loss(self, prompts: Sequence[str], targets: Sequence[str], weights: Sequence[float] | None = None) -> Loss:
+        """Cross-entropy of the targets given the prompts, averaged over target tokens.
+
+        Args:
+            weights: one factor per target, as advantages in policy gradients; then each target's own average counts
+                with its factor, and they are averaged over targets.
+        """
         batch, labels = self.encode(prompts), self._labels(targets)
-        mean = self.model(**batch, labels=labels).loss
+        output = self.model(**batch, labels=labels)
+        mean = output.loss
+        if weights is not None:
+            of_token = torch.nn.functional.cross_entropy(
+                output.logits.transpose(1, 2), labels, ignore_index=IGNORED, reduction="none"
+            )
+            of_target = of_token.sum(1) / (labels != IGNORED).sum(1).clamp(min=1)
+            mean = (of_target * torch.tensor(weights, device=of_target.device)).mean()
         tokens = int(batch["attention_mask"].sum()) + int((labels != IGNORED).sum())
         return Loss(mean, tokens)
 

@@ -1,4 +1,4 @@
-"""`refiner train generator|critic|refiner|ppo`: train one model and save it where `from_pretrained` reads it."""
+"""`refiner train generator|critic|critic-rl|refiner|ppo`: train one model; saved, `from_pretrained` reads it."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from benchmarks.arms import seed_everything
 from benchmarks.folders import claim
 from data import DataOptions, Splits, content_hash, load_splits, require_problems
 from data.negatives import critic_pairs
+from refiner_env.critic_referee import resolve_agent
 from refiner_env.critics import resolve_critic
 from refiner_env.errors import OptionError, UnknownNameError
 from refiner_env.options import add_options, option, read_options, section, to_dict
@@ -28,6 +29,7 @@ from refiner_env.tasks import resolve_task
 from refiner_env.types import Task
 from trainers.calibration import calibrated
 from trainers.critic import CriticOptions, train_critic
+from trainers.critic_rl import CriticRLOptions, train_critic_rl
 from trainers.evaluation import critic_figures
 from trainers.learning import Spent
 from trainers.progress import Progress, Update, quiet_libraries
@@ -65,6 +67,18 @@ class CriticCommand:
 
 
 @dataclass(frozen=True)
+class CriticRLCommand:
+    """Reinforcement learning of a critic: it is paid what its feedback is worth to a frozen generator."""
+
+    task: str = _TASK
+    model: str = option("", "the critic to go on with: a folder of `refiner train critic` (one that writes feedback)")
+    generator: str = option("scripted", "who answers: a trained generator's folder, or the scripted editor")
+    seed: int = option(0, "seed of training", low=0)
+    data: DataOptions = section(DataOptions, "problems")
+    train: CriticRLOptions = section(CriticRLOptions, "reinforcement learning")
+
+
+@dataclass(frozen=True)
 class RefinerCommand:
     """REFINER training of a warm-started generator with a critic in the loop."""
 
@@ -94,6 +108,7 @@ class PPOCommand:
 COMMANDS: dict[str, Any] = {
     "generator": GeneratorCommand(),
     "critic": CriticCommand(),
+    "critic-rl": CriticRLCommand(),
     "refiner": RefinerCommand(),
     "ppo": PPOCommand(),
 }
@@ -115,7 +130,7 @@ def main(argv: Sequence[str]) -> int:
     args = parser.parse_args(argv)
     options = read_options(COMMANDS[args.what], vars(args))
     if not options.model:
-        raise OptionError(f"refiner train {args.what} needs --model: the warm-started generator to go on with.")
+        raise OptionError(f"refiner train {args.what} needs --model: the trained model to go on with.")
     quiet_libraries()
     train(args.what, options, args.out, Console(), overwrite=args.overwrite)
     return 0
@@ -131,8 +146,10 @@ def train(what: str, options: Any, folder: Path, console: Console, *, overwrite:
     if what == "refiner":
         resolve_critic(options.critic, task)
         check_options(options.train, options.warm_start_share, "--train", "--warm-start-share")
-    if what == "ppo":
+    if what in ("ppo", "critic-rl"):
         resolve_reward(options.train.reward)
+    if what == "critic-rl":
+        resolve_agent(options.generator, task)
     splits = load_splits(task, options.data)
     require_problems(task, splits)
     seed_everything(options.seed, what)
@@ -144,6 +161,8 @@ def train(what: str, options: Any, folder: Path, console: Console, *, overwrite:
         spent = _TRAINERS[what](lm, task, splits, options, update)
     lm.save(folder)
     record["spent"] = asdict(spent)
+    if what == "critic-rl":
+        LearnedCritic(lm, task, LearnedCritic.load(options.model, task).threshold).save(folder)
     if what == "critic":
         critic = LearnedCritic(lm, task, writes=options.train.writes)
         if options.generator:
@@ -166,6 +185,11 @@ def _generator(lm: Seq2Seq, task: Task[Any], splits: Splits, o: GeneratorCommand
 def _critic(lm: Seq2Seq, task: Task[Any], splits: Splits, o: CriticCommand, update: Update) -> Spent:
     generator = Seq2Seq.load(o.generator) if o.generator else None
     return train_critic(lm, task, splits.train, splits.dev, o.train, seed=o.seed, update=update, generator=generator)
+
+
+def _critic_rl(lm: Seq2Seq, task: Task[Any], splits: Splits, o: CriticRLCommand, update: Update) -> Spent:
+    spent, _ = train_critic_rl(lm, task, splits.train, splits.dev, o.generator, o.train, seed=o.seed, update=update)
+    return spent
 
 
 def _refiner(lm: Seq2Seq, task: Task[Any], splits: Splits, o: RefinerCommand, update: Update) -> Spent:
@@ -196,4 +220,10 @@ def _ppo(lm: Seq2Seq, task: Task[Any], splits: Splits, o: PPOCommand, update: Up
     return spent
 
 
-_TRAINERS: dict[str, Any] = {"generator": _generator, "critic": _critic, "refiner": _refiner, "ppo": _ppo}
+_TRAINERS: dict[str, Any] = {
+    "generator": _generator,
+    "critic": _critic,
+    "critic-rl": _critic_rl,
+    "refiner": _refiner,
+    "ppo": _ppo,
+}

@@ -93,8 +93,10 @@ class FeedbackReferee(Referee):
     def seed(self, seed: int) -> None:
         self.generator.seed(seed)
 
-    def begin(self, states: Sequence[State], rng: np.random.Generator) -> None:
-        if self.first == "generator":
+    def begin(self, states: Sequence[State], rng: np.random.Generator, given: Sequence[str] | None) -> None:
+        if given is not None:
+            written = list(given)
+        elif self.first == "generator":
             written = self._write(states, "")
         else:
             written = [self._perturbed(state.problem, rng) for state in states]

@@ -46,7 +46,10 @@ class TextEnv(gym.Env[dict[str, Any], str]):
         given = options.get("index")
         index = pool.draw(self.np_random) if given is None else pool.checked(given)
         self._state = State(pool.current[index])
-        self.referee.begin([self._state], self.np_random)
+        hypothesis = options.get("hypothesis")
+        self.referee.begin(
+            [self._state], self.np_random, None if hypothesis is None else _checked_texts([hypothesis], 1)
+        )
         self._show()
         return self._observe(), pool.info(index)
 
@@ -80,7 +83,8 @@ class TextVectorEnv(gym.vector.VectorEnv[Observations, Sequence[str], Any]):
     stays over: it ignores its action, costs no call, and reports reward 0 and `terminated` until it is reset.
 
     Reset options: `index` (places in `problems` for the first len(index) sub-environments; the others sit out as over),
-    `split` (which of several to draw from, until another is named), `reset_mask` (bool, shape (N,): which to reset).
+    `split` (which of several to draw from, until another is named), `reset_mask` (bool, shape (N,): which to reset);
+    where the critic acts `hypothesis` (texts to review first, one for each episode that begins).
     """
 
     def __init__(
@@ -121,16 +125,20 @@ class TextVectorEnv(gym.vector.VectorEnv[Observations, Sequence[str], Any]):
             given = [self.referee.pool.checked(index) for index in given]
             self._over[mask] = True
             mask = mask & (np.arange(self.num_envs) < len(given))
-        infos = self._begin(np.flatnonzero(mask).tolist(), given)
+        places, texts = np.flatnonzero(mask).tolist(), options.get("hypothesis")
+        hypotheses = None if texts is None else _checked_texts(texts, len(places))
+        infos = self._begin(places, given, hypotheses)
         return self._observe(), infos
 
-    def _begin(self, places: list[int], given: Sequence[int] | None = None) -> dict[str, Any]:
+    def _begin(
+        self, places: list[int], given: Sequence[int] | None = None, hypotheses: Sequence[str] | None = None
+    ) -> dict[str, Any]:
         """Start an episode in each of these sub-environments, on given or drawn problems; returns the infos."""
         pool = self.referee.pool
         indices = [pool.draw(self.np_random) if given is None else given[i] for i in places]
         for i, index in zip(places, indices, strict=True):
             self._states[i] = State(pool.current[index])
-        self.referee.begin([self._states[i] for i in places], self.np_random)
+        self.referee.begin([self._states[i] for i in places], self.np_random, hypotheses)
         self._over[places] = False
         return _columns(self.num_envs, places, [pool.info(index) for index in indices])
 
@@ -256,7 +264,7 @@ class CriticEnv(TextEnv):
     `accepted`, `stop`, `reward_parts` (`gain`, `judgment`); after `reset` as in `RefinerEnv`. No gold.
 
     ## Reset options
-    As in `RefinerEnv`.
+    As in `RefinerEnv`, and `hypothesis`: what to review first.
 
     ## Arguments
     `render_mode`, and those of `FeedbackReferee`.
@@ -312,6 +320,13 @@ def _columns(n: int, places: list[int], infos: Sequence[Mapping[str, Any]]) -> d
                     columns[key][i] = one
         columns["_" + key] = mask.copy()
     return columns
+
+
+def _checked_texts(texts: Any, count: int) -> list[str]:
+    """The reset option `hypothesis`, one text for each episode that begins."""
+    if isinstance(texts, str) or len(texts) != count or not all(isinstance(text, str) for text in texts):
+        raise OptionError(f"reset option hypothesis is {texts!r:.80}: give {count} texts, one for each episode.")
+    return list(texts)
 
 
 def _check_text(action: object) -> None:

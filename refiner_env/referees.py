@@ -78,8 +78,12 @@ class Referee(ABC):
     """Of one episode."""
 
     @abstractmethod
-    def begin(self, states: Sequence[State], rng: np.random.Generator) -> None:
-        """Prepare new episodes, all at once."""
+    def begin(self, states: Sequence[State], rng: np.random.Generator, given: Sequence[str] | None) -> None:
+        """Prepare new episodes, all at once.
+
+        Args:
+            given: the reset option `hypothesis`: what each episode begins with, where somebody chose it.
+        """
 
     @abstractmethod
     def advance(self, states: Sequence[State], actions: Sequence[str]) -> list[Outcome]:
@@ -149,8 +153,11 @@ class HypothesisReferee(Referee):
             shown["history"] = Tuple([Dict(hypothesis=TEXT, feedback=TEXT) for _ in range(history - 1)])
         self.observation_space = Dict(**shown, turn=Discrete(max_turns + 1))
 
-    def begin(self, states: Sequence[State], rng: np.random.Generator) -> None:
-        pass
+    def begin(self, states: Sequence[State], rng: np.random.Generator, given: Sequence[str] | None) -> None:
+        if given is not None:
+            raise OptionError(
+                "reset option hypothesis is for environments in which the critic acts: here you write it."
+            )
 
     def seed(self, seed: int) -> None:
         self.critic.seed(seed)

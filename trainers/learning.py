@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -55,9 +55,11 @@ class Learner:
         self.spent = Spent()
         lm.model.train()
 
-    def backward(self, prompts: list[str], targets: list[str], weight: float = 1.0) -> float:
-        """Add the gradient of `weight` times the loss; returns the unweighted loss per target token."""
-        loss = self.lm.loss(prompts, targets)
+    def backward(
+        self, prompts: list[str], targets: list[str], weight: float = 1.0, weights: Sequence[float] | None = None
+    ) -> float:
+        """Add the gradient of `weight` times the loss (`Seq2Seq.loss`); returns the loss before this factor."""
+        loss = self.lm.loss(prompts, targets, weights)
         (loss.mean * weight).backward()
         self.spent.tokens += loss.tokens
         return loss.mean.item()
