@@ -15,6 +15,7 @@ COMMANDS = {
     "train": ("benchmarks.train", "train one model: generator, critic, refiner or ppo"),
     "evaluate": ("benchmarks.evaluate", "let a generator and a critic refine together and print accuracy per turn"),
     "pretrain": ("benchmarks.pretrain", "train a small base model from scratch on procedural exercises"),
+    "new-critic": ("refiner_env.scaffold", "write a package with a critic of your own, and its test"),
     "envs": ("refiner_env.listing", "list environment ids, critics and rewards"),
     "data": ("data.cli", "load a corpus, audit it, and save it"),
 }

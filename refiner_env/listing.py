@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from refiner_env.critics import CRITICS, Deferred
+from refiner_env.errors import RefinerError
 from refiner_env.rewards import REWARDS
 from refiner_env.tasks import MathWordProblem
 
@@ -19,7 +20,7 @@ def main(argv: Sequence[str]) -> int:
     """Print all critics, environment ids and rewards."""
     description = "List critics, whether they see gold and where they come from; environment ids; rewards."
     argparse.ArgumentParser(prog="refiner envs", description=description).parse_args(argv)
-    console = Console()
+    console = Console(markup=False, emoji=False)  # what packages say of themselves may hold brackets
     critics = {name: _described(name) for name in CRITICS.names()}
     table = Table("critic", "gold", "from", "what it does", title="Critics")
     for name, (gold, origin, doc) in critics.items():
@@ -49,7 +50,8 @@ def _described(name: str) -> tuple[str, str, str]:
         known = getattr(factory, "uses_gold", None) if isinstance(factory, Deferred) else None
         gold = factory(MathWordProblem()).uses_gold if known is None else known
     except Exception as error:  # a package of somebody else's may fail in any way
-        return "?", origin, f"cannot be made: {' '.join(str(error).split())}"
+        why = str(error) if isinstance(error, RefinerError) else f"{type(error).__name__}: {error}"
+        return "?", origin, f"cannot be made: {' '.join(why.split())}"
     return "yes" if gold else "no", origin or _distribution(factory), _first_line(factory.__doc__)
 
 

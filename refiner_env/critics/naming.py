@@ -43,8 +43,18 @@ class Deferred:
         self.path, self.__doc__, self.origin, self.uses_gold = path, doc, origin, uses_gold
 
     def load(self) -> CriticFactory:
-        """The factory itself."""
-        factory: CriticFactory = load_object(self.path)
+        """The factory itself.
+
+        Raises:
+            RefinerError: it cannot be imported; the message says whose it is and why.
+        """
+        try:
+            factory: CriticFactory = load_object(self.path)
+        except Exception as error:  # somebody else's package may fail in any way
+            why = str(error) if isinstance(error, RefinerError) else f"{type(error).__name__}: {error}"
+            raise RefinerError(
+                f"A critic of {self.origin or self.path} cannot be loaded: {' '.join(why.split())}"
+            ) from error
         return factory
 
     def __call__(self, task: Task[Any], *args: Any, **kwargs: Any) -> Critic:
@@ -92,7 +102,12 @@ def register_entry_points() -> None:
 
     A name that is taken or makes no id is left out with a warning: one package must not break the others.
     """
-    for entry in importlib.metadata.entry_points(group=ENTRY_POINTS):
+    try:
+        entries = importlib.metadata.entry_points(group=ENTRY_POINTS)
+    except Exception as error:  # one package's unreadable entry points spoil the look-up for all
+        warnings.warn(f"Critics of installed packages are left out: {type(error).__name__}: {error}", stacklevel=2)
+        return
+    for entry in entries:
         origin = f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.module
         try:
             register_critic(entry.name, Deferred(entry.value, origin=origin))
