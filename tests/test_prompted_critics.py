@@ -309,10 +309,11 @@ def test_no_request_holds_gold(any_task: Task[Any]) -> None:
         critic = APICritic(any_task, "m", server.url, shots=0)
         assert not critic.uses_gold
         critic.critique(problems, ["z"] * 4)  # even where it is handed gold
-        said = json.dumps(server.bodies)
-    assert "SECRET" not in said and len(server.bodies) == 4
-    assert all(json.dumps(problem.text)[1:-1] in said for problem in problems)
-    assert all(json.dumps(gold(problem))[1:-1] not in said for problem in problems)
+    told = [message["content"] for body in server.bodies for message in body["messages"]]
+    assert told[::2] == [critic.prompting.instructions] * 4
+    assert all(any(problem.text in text for text in told) for problem in problems)
+    assert not any(secret in text for text in told[1::2] for secret in ("SECRET", *map(gold, problems)))
+    assert "SECRET" not in json.dumps(server.bodies)
 
 
 def test_a_request_says_what_was_asked_for() -> None:
@@ -409,7 +410,7 @@ def test_the_model_is_asked_once_for_a_batch_and_its_replies_are_read() -> None:
     assert empty.failure and not empty.accepted
     (prompts,) = lm.calls
     assert all(problem.text in prompt for problem, prompt in zip(PROBLEMS, prompts, strict=False))
-    assert all("Say what is wrong" in prompt and prompt.count("[PROBLEM] ") == 2 for prompt in prompts)
+    assert all("Say what is wrong" in prompt and prompt.count("[/PROBLEM]") == 2 for prompt in prompts)
 
 
 def test_what_does_not_fit_is_left_out_before_what_is_judged() -> None:

@@ -52,8 +52,8 @@ class APICritic(Critic):
         _check("retries", retries, 0)
         _check("concurrency", concurrency, 1)
         _check("max_tokens", max_tokens, 1)
-        _check("temperature", temperature, 0)
-        _check("timeout", timeout, 0.001)
+        _check("temperature", temperature, 0, float)
+        _check("timeout", timeout, 0.001, float)
         self.model, self.concurrency, self.temperature, self.max_tokens = model, concurrency, temperature, max_tokens
         self.prompting = Prompting(task, shots)
         self.task = task
@@ -110,9 +110,9 @@ def api(
     return CachedCritic(task, critic, cache) if cache else critic
 
 
-def _check(name: str, value: Any, low: float) -> None:
-    if not isinstance(value, int | float) or not value >= low:
-        raise OptionError(f"{name} of an api critic is {value!r}: it must be a number of at least {low}.")
+def _check(name: str, value: Any, low: float, kind: type[float] = int) -> None:
+    if not isinstance(value, int | kind) or not value >= low:
+        raise OptionError(f"{name} of an api critic is {value!r}: it must be {kind.__name__} and at least {low}.")
 
 
 def _client(base_url: str, timeout: float, retries: int) -> Any:
