@@ -86,7 +86,7 @@ def test_gold_tells_questions_apart_only_for_a_critic_that_sees_it(path: str, us
     inner.uses_gold = uses_gold
     critic = CachedCritic(TASK, inner, path)
     for problem in (PROBLEM, replace(PROBLEM, gold=OTHER.gold), replace(PROBLEM, gold_metadata={"x": 1})):
-        Boundary(critic).ask([problem], ["z"])
+        critic.critique([problem], ["z"])
     assert len(inner.asked) == (3 if uses_gold else 1) and critic.uses_gold == uses_gold
 
 
@@ -188,6 +188,12 @@ def test_an_answer_that_cannot_be_written_is_not_asked_for_twice(tmp_path: Path)
         critic.critique([PROBLEM], ["x"])
     assert Boundary(critic, "record").ask([PROBLEM] * 2, ["z", "y"]) == [SAID] * 2
     assert inner.asked == [["x"], ["z", "y"]]
+
+
+def test_two_that_ask_the_same_at_once_are_both_answered(tmp_path: Path) -> None:
+    first = CachedCritic(TASK, Counting(), tmp_path / "cache")
+    second = CachedCritic(TASK, Counting(lambda z: first.critique([PROBLEM], [z])[0]), tmp_path / "cache")
+    assert second.critique([PROBLEM], ["z"]) == [SAID] and (first.misses, second.misses) == (1, 1)
 
 
 def test_threads_share_a_file(tmp_path: Path) -> None:

@@ -187,6 +187,7 @@ def test_requests_run_at_once_up_to_the_limit() -> None:
 
     def answer(request: str, number: int) -> str:
         together.wait(timeout=10)  # passed only where three requests are under way
+        time.sleep(0.05)  # a fourth would come in now
         return "No hint."
 
     with Endpoint(answer) as server:
@@ -338,6 +339,14 @@ def test_without_key_and_address_one_line_says_what_to_set(monkeypatch: pytest.M
     monkeypatch.setenv("OPENAI_API_KEY", f" {KEY}\n")
     critic = resolve_critic("api", TASK)
     assert "api.openai.com" in critic.identity and KEY not in critic.identity
+
+
+@pytest.mark.parametrize("key", ["sk-one\nsk-two", "sk-ünique", 'it\'s a "secret"'])
+def test_what_cannot_be_a_key_is_refused_and_not_told(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    with pytest.raises(RefinerError, match=r"^OPENAI_API_KEY holds characters that no key has: .*$") as refused:
+        resolve_critic("api", TASK)
+    assert not any(part in str(refused.value) for part in ("sk-", "secret"))
 
 
 def test_without_the_client_one_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

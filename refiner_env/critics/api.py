@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -112,14 +113,15 @@ def api(
 
 def _check(name: str, value: Any, low: float, kind: type[float] = int) -> None:
     if not isinstance(value, int | kind) or not value >= low:
-        raise OptionError(f"{name} of an api critic is {value!r}: it must be {kind.__name__} and at least {low}.")
+        noun = "a whole number" if kind is int else "a number"
+        raise OptionError(f"{name} of an api critic is {value!r}: it must be {noun} of at least {low}.")
 
 
 def _client(base_url: str, timeout: float, retries: int) -> Any:
     """The official client, which retries by itself.
 
     Raises:
-        OptionError: no address; RefinerError: no key, or no client.
+        OptionError: no address; RefinerError: no key, one that cannot be sent, or no client.
     """
     try:
         import openai
@@ -132,4 +134,8 @@ def _client(base_url: str, timeout: float, retries: int) -> Any:
         raise RefinerError(
             "The critic 'api' needs a key: set OPENAI_API_KEY, or give base_url of a server that asks for none."
         )
+    if key and not re.fullmatch(
+        r"[\w.~+/=:-]+", key, re.ASCII
+    ):  # what repr or a header would escape, we could not hide
+        raise RefinerError("OPENAI_API_KEY holds characters that no key has: give letters, digits and -._~+/=: alone.")
     return openai.OpenAI(api_key=key or NO_KEY, base_url=base_url or None, timeout=timeout, max_retries=retries)
