@@ -51,6 +51,10 @@ class LearnedCritic(Critic):
         """The same model with another threshold."""
         return type(self)(self.lm, self.task, threshold, self.writes)
 
+    @property
+    def identity(self) -> str:
+        return f"learned of {self.task.name}({self.lm.identity}, {self.threshold}, {self.writes})"
+
     def critique(self, problems: Sequence[Problem], hypotheses: Sequence[str]) -> list[Feedback]:
         return (self._feedback if self.writes == "feedback" else self._compare)(problems, hypotheses)
 

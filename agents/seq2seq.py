@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,6 +118,20 @@ class Seq2Seq:
         """Write model (safetensors) and tokenizer so that `from_pretrained` reads them."""
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
+
+    @property
+    def identity(self) -> str:
+        """What distinguishes it from models that write something else: a hash of weights, vocabulary and lengths."""
+        settings = [sorted(self.tokenizer.get_vocab().items()), self.max_prompt_tokens, self.max_new_tokens]
+        found = hashlib.sha256(json.dumps(settings).encode())
+        for name, weights in self.model.named_parameters():
+            found.update(f"{name} {tuple(weights.shape)} {weights.dtype}".encode())
+            found.update(weights.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        return found.hexdigest()[:32]
+
+    def fits(self, prompt: str) -> bool:
+        """Whether it reads the whole prompt."""
+        return len(self.tokenizer(prompt)["input_ids"]) <= self.max_prompt_tokens
 
     def clone(self) -> Seq2Seq:
         """An independent copy with fresh counts."""

@@ -200,6 +200,8 @@ class Task(ABC, Generic[IR]):
     """The sentences of its feedback."""
     marks: ClassVar[tuple[str, ...]] = ()
     """Words of its texts that become tokens of their own where a tokenizer cannot spell them."""
+    about: ClassVar[str] = "The problem asks for something; the hypothesis is an attempt at it."
+    """What x and z are, told to a language model that has seen neither (`refiner_env.critics.prompting`)."""
 
     @abstractmethod
     def parse(self, text: str) -> IR | ParseFailure:

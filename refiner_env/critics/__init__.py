@@ -2,6 +2,7 @@
 
 from refiner_env.critics.basic import ExecutionCritic, NoCritic, OracleCritic
 from refiner_env.critics.boundary import Boundary
+from refiner_env.critics.caching import CachedCritic
 from refiner_env.critics.naming import (
     CRITICS,
     Deferred,
@@ -20,6 +21,8 @@ from refiner_env.critics.wrappers import (
 )
 
 _LEARNED = """A language model trained to say what is wrong: learned(FOLDER), or the folder alone. Never sees gold."""
+_API = """A language model behind an OpenAI-compatible endpoint, prompted: api(MODEL, URL). Never sees gold."""
+_SELF = """The generator itself, prompted to criticise: self(FOLDER). Never sees gold."""
 
 register_critic("oracle", OracleCritic)
 register_critic("none", NoCritic)
@@ -29,11 +32,18 @@ register_critic("scalar", ScalarCritic)
 register_critic("typed", TypedCritic)
 register_critic("consensus", ConsensusCritic)
 register_critic("learned", Deferred("agents.critic:learned", _LEARNED, "refiner-env", uses_gold=False))
-CRITICS.register("timed", TimedCritic)  # says what its inner critic says, so it needs no environment of its own
+register_critic(
+    "api", Deferred("refiner_env.critics.api:api", _API, "refiner-env", uses_gold=False), deterministic=False
+)
+register_critic("self", Deferred("agents.self_critic:self_critic", _SELF, "refiner-env", uses_gold=False))
+# These say what their inner critic says, so they need no environments of their own.
+CRITICS.register("timed", TimedCritic)
+CRITICS.register("cached", CachedCritic)
 
 __all__ = [
     "CRITICS",
     "Boundary",
+    "CachedCritic",
     "ConsensusCritic",
     "CriticWrapper",
     "Deferred",

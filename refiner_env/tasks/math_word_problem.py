@@ -54,6 +54,12 @@ class MathWordProblem(Task[Program]):
     default_level = "medium"
     perturbations = ("operator", "operand", "swap", "missing_step", "extra_step", "several")
     guess = "#0: subtract ( number0, number1 ) | EOS"
+    about = (
+        "The problem is a story with a question; number0, number1, ... stand for its numbers. The hypothesis is a"
+        " program: steps of the form `#k: operator ( first, second )`, counted from 0, between `|` and ended by EOS."
+        f" Operators are {', '.join(ir.OPERATORS)}; an operand is a number of the problem, a constant or an earlier"
+        " step `#k`. The program is right when its last step gives the answer to the question."
+    )
 
     def parse(self, text: str) -> Program | ParseFailure:
         return parse(text)

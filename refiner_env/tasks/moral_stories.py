@@ -83,6 +83,12 @@ class MoralStories(Task[Norm]):
     perturbations = ("contradiction", "misaligned")
     marks = (*norms.STORY_MARKS, norms.ACTION_MARK)
     guess = "It's wrong to hurt others."
+    about = (
+        "The problem is a story: after <|SIT|> a situation, after <|INT|> an intention, after <|I_ACT|> an immoral"
+        " action. The hypothesis is the moral norm which that action breaks, such as `You should not lie`; after"
+        " <|M_ACT|> a moral action may follow. It is contradictory when it judges the wrong way round, and semantically"
+        " misaligned when it is about something else."
+    )
 
     def parse(self, text: str) -> Norm | ParseFailure:
         return parse(text) if len(text) <= norms.MAX_CHARS else norms.parse(text)

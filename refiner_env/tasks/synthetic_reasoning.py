@@ -48,6 +48,12 @@ class SyntheticReasoning(Task[Inference]):
     levels = tuple(LEVELS)
     default_level = "hard"
     guess = INVALID
+    about = (
+        "The problem is rules and, at its end, a fact about one person, animal or plant. The hypothesis is inference"
+        " steps of the form `#k: subject is something`, counted from 0: the implicit knowledge that links the fact to a"
+        " rule (`tiny is small`, `Dan is person`), then what follows from the rules; the last step is the conclusion."
+        f" Where no rule applies, the hypothesis has to be `{INVALID}`."
+    )
 
     def parse(self, text: str) -> Inference | ParseFailure:
         return parse(text) if len(text) <= ir.MAX_CHARS else ir.parse(text)
