@@ -2,6 +2,7 @@
 
 from refiner_env.critics.basic import ExecutionCritic, NoCritic, OracleCritic
 from refiner_env.critics.boundary import Boundary
+from refiner_env.critics.human import HumanCritic
 from refiner_env.critics.naming import (
     CRITICS,
     Deferred,
@@ -30,6 +31,7 @@ register_critic("typed", TypedCritic)
 register_critic("consensus", ConsensusCritic)
 register_critic("learned", Deferred("agents.critic:learned", _LEARNED, "refiner-env", uses_gold=False))
 CRITICS.register("timed", TimedCritic)  # says what its inner critic says, so it needs no environment of its own
+CRITICS.register("human", HumanCritic)  # nor does a person: whatever steps through all environments would wait for one
 
 __all__ = [
     "CRITICS",
@@ -38,6 +40,7 @@ __all__ = [
     "CriticWrapper",
     "Deferred",
     "ExecutionCritic",
+    "HumanCritic",
     "NoCritic",
     "NoisyCritic",
     "OracleCritic",
