@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from refiner_env.critics.human import HELP, QUIT, HumanCritic, Reader, read_line, sentences
-from refiner_env.envs import DEFAULT_SIZE, ProceduralProblems
+from refiner_env.envs import ProceduralProblems
 from refiner_env.errors import OptionError, UnknownNameError
 from refiner_env.options import add_options, option, read_options
 from refiner_env.records import read_episodes, write_episodes
@@ -48,7 +48,7 @@ class PlayOptions:
     max_turns: int = option(4, "hypotheses per problem", low=1, high=100)
     seed: int = option(0, "of the problems, and of what critic and editor draw", low=0)
     level: str = option("", "how hard the problems are; none for the task's default")
-    index: int = option(0, "the first problem's place; the others follow", low=0, high=DEFAULT_SIZE - 1)
+    index: int = option(0, "the first problem's place; the others follow", low=0)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -94,6 +94,8 @@ def seated(name: str, role: str, options: PlayOptions, record: Path | None, read
     if record and record.exists() and record.stat().st_size:
         read_episodes(record, lambda message: print(f"refiner: {message}", file=sys.stderr))
     problems = ProceduralProblems(task, seed=options.seed, level=options.level or None)
+    if options.index >= len(problems):
+        raise OptionError(f"--index is {options.index}: there are {len(problems)} problems, 0 to {len(problems) - 1}.")
     critic = "human" if role == "critic" else options.critic or own
 
     def keep(episode: Episode) -> None:

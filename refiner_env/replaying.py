@@ -161,8 +161,8 @@ def _quality(names: Sequence[str], reviews: Sequence[Review]) -> Table:
 
 def _agreement(names: Sequence[str], reviews: Sequence[Review]) -> Table:
     """Each two critics with one another, where neither failed."""
-    columns = ("both accept", "both reject", "only A accepts", "only B accepts", "same faults")
-    table = Table(_named("A"), _named("B"), *columns, title="Between critics")
+    title = "Two critics: both accept, both reject, only one accepts, same verdict and faults"
+    table = Table(_named("A"), _named("B"), "accept", "reject", "only A", "only B", "same", title=title)
     for a, b in combinations(range(len(names)), 2):
         said = [(review.feedback[a], review.feedback[b]) for review in reviews]
         both = [(x, y) for x, y in said if not (x.failure or y.failure)]
