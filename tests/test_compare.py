@@ -216,7 +216,7 @@ def test_a_saved_model_can_be_evaluated_and_trained_on(
         ("MathWordProblem", critic, "critic")
     }
     assert replay([str(episodes), "--critic", critic, "--critic", "oracle"]) == 0
-    with pytest.raises(RefinerError, match="--episodes .* exists"):
+    with pytest.raises(RefinerError, match=r"--episodes .* exists"):
         evaluate(["--generator", generator, "--episodes", str(episodes)])
     figures = read_rows(out)
     same = [r for r in rows if (r["arm"], r["critic"]) == ("refiner", "learned")]
