@@ -23,11 +23,12 @@ from baselines.supervised import train_supervised_plus
 from benchmarks.presets import WARM_START, CompareOptions
 from data import Splits
 from data.negatives import critic_pairs
+from refiner_env.agreement import CriticFigures
 from refiner_env.scripted import ScriptedEditor
 from refiner_env.types import Agent, Episode, Task, Turn
 from trainers.calibration import calibrated
 from trainers.critic import attempts, train_critic
-from trainers.evaluation import CriticFigures, TurnFigures, critic_figures, turn_figures
+from trainers.evaluation import TurnFigures, critic_figures, turn_figures
 from trainers.learning import Spent
 from trainers.progress import Progress, Update
 from trainers.refiner import RefinerOptions, train_refiner

@@ -29,9 +29,10 @@ from benchmarks.report import CRITIC_QUALITY, write_report
 from data import Splits, content_hash, load_splits, require_problems
 from refiner_env.errors import RefinerError
 from refiner_env.options import add_options, read_options, to_dict
+from refiner_env.records import write_episodes
 from refiner_env.rewards import resolve_reward
 from refiner_env.tasks import TASKS, resolve_task
-from refiner_env.types import Episode, Task
+from refiner_env.types import Task
 from trainers.progress import Progress, quiet_libraries
 from trainers.refiner import check_options
 
@@ -133,7 +134,8 @@ def _run(options: CompareOptions, task: Task[Any], splits: Splits, folder: Path,
                 if (evaluation.arm, evaluation.critic, evaluation.stop) not in done:
                     rows, episodes = rows_of(evaluation, options, task, seed, models)
                     name = f"episodes-{evaluation.arm}-{evaluation.critic}-{evaluation.stop}.jsonl"
-                    _write_episodes(seed_folder / name, episodes)
+                    path = seed_folder / name
+                    write_episodes(path, task.name, evaluation.critic, episodes, stop=evaluation.stop)
                     with results.open("a", encoding="utf-8") as file:
                         file.write("".join(json.dumps(asdict(row)) + "\n" for row in rows))
                 update((i + 1) / len(todo), arm=evaluation.arm, critic=evaluation.critic)
@@ -142,15 +144,6 @@ def _run(options: CompareOptions, task: Task[Any], splits: Splits, folder: Path,
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """The rows of a results file; none where there is no file."""
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def _write_episodes(path: Path, episodes: Sequence[Episode]) -> None:
-    """One episode per line: problem, gold, and each turn's hypothesis, feedback and scores."""
-    with path.open("w", encoding="utf-8") as file:
-        for e in episodes:
-            turns = [{"hypothesis": t.hypothesis, "feedback": t.feedback.text, **asdict(t.scores)} for t in e.turns]
-            record = {"uid": e.problem.uid, "text": e.problem.text, "gold": e.problem.gold, "turns": turns}
-            file.write(json.dumps(record) + "\n")
 
 
 def _claim(folder: Path, header: dict[str, Any], *, resume: bool, overwrite: bool) -> None:

@@ -18,6 +18,7 @@ from data import DataOptions, content_hash, load_splits
 from refiner_env.critics import resolve_critic
 from refiner_env.errors import OptionError, RefinerError
 from refiner_env.options import add_options, option, read_options, section
+from refiner_env.records import write_episodes
 from refiner_env.referees import STOPS
 from refiner_env.tasks import resolve_task
 from trainers.evaluation import turn_figures
@@ -47,6 +48,9 @@ def main(argv: Sequence[str]) -> int:
         description="Let a generator and a critic refine together (greedy decoding) and print accuracy per turn.",
     )
     parser.add_argument("--out", type=Path, default=None, help="also write the figures as JSON lines to this file")
+    parser.add_argument(
+        "--episodes", type=Path, default=None, help="also write every episode to it, for refiner replay"
+    )
     add_options(parser, EvaluateOptions())
     args = parser.parse_args(argv)
     options = read_options(EvaluateOptions(), vars(args))
@@ -54,15 +58,16 @@ def main(argv: Sequence[str]) -> int:
         raise OptionError(
             "refiner evaluate needs --generator: a folder written by refiner train, or a Hugging Face id."
         )
-    if args.out and args.out.exists():
-        raise RefinerError(f"--out {args.out} exists: choose another file, or delete it.")
+    for name, path in (("--out", args.out), ("--episodes", args.episodes)):
+        if path and path.exists():
+            raise RefinerError(f"{name} {path} exists: choose another file, or delete it.")
     quiet_libraries()
-    evaluate(options, args.out, Console())
+    evaluate(options, args.out, Console(), args.episodes)
     return 0
 
 
-def evaluate(options: EvaluateOptions, out: Path | None, console: Console) -> None:
-    """Print, and write if asked, the figures after each turn."""
+def evaluate(options: EvaluateOptions, out: Path | None, console: Console, record: Path | None = None) -> None:
+    """Print, and write if asked, the figures after each turn; and write the episodes if asked."""
     task = resolve_task(options.task)
     critic = resolve_critic(options.critic, task)
     splits = load_splits(task, options.data)
@@ -71,6 +76,8 @@ def evaluate(options: EvaluateOptions, out: Path | None, console: Console) -> No
         raise OptionError(f"The {options.split} split of {splits.name!r} is empty: choose another --split.")
     agent = Generator(Seq2Seq.load(options.generator))
     episodes = play(agent, task, problems, critic=critic, turns=options.turns, stop=options.stop)
+    if record:
+        write_episodes(record, task.name, options.critic, episodes, stop=options.stop)
     by_gold = options.stop == "gold" or (options.stop == "critic" and critic.uses_gold)
     title = f"{options.generator} with {options.critic} on {len(problems)} {options.split} problems of {splits.name}"
     table = Table("T", "equivalent % [95%]", "exact %", "answer %", "fixed", "broken", "turns", title=title)

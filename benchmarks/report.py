@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.statistics import Interval, difference, interval
-from trainers.evaluation import CriticFigures
+from refiner_env.agreement import CriticFigures
 
 CRITIC_QUALITY = "critic-quality.json"
 """In a seed's folder: the learned critic's figures."""

@@ -25,7 +25,6 @@ from typing import Any, Literal, get_args
 
 from data import moral_formats, mwp_formats, srn_formats
 from data.corpus import Audit, Corpus
-from data.storage import frozen
 from data.tables import (
     HUB,
     Cells,
@@ -40,6 +39,7 @@ from data.tables import (
     texts_of,
 )
 from refiner_env.errors import DataError, RefinerError, UnknownNameError
+from refiner_env.records import frozen
 from refiner_env.registry import Registry
 from refiner_env.tasks import TASKS, MathWordProblem, MoralStories, SyntheticReasoning, resolve_task
 from refiner_env.types import ParseFailure, Problem

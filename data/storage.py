@@ -17,6 +17,7 @@ from typing import Any
 
 from data.corpus import Audit, Splits, content_hash
 from refiner_env.errors import DataError
+from refiner_env.records import frozen
 from refiner_env.types import Problem
 
 AUDIT_FILE = "audit.json"
@@ -183,9 +184,5 @@ def _problem(row: dict[str, Any]) -> Problem:
 
 
 def _read_json(text: str) -> dict[str, Any]:
-    return {key: frozen(value) for key, value in json.loads(text).items()}
-
-
-def frozen(value: Any) -> Any:
-    """JSON arrays as tuples, at any depth of arrays."""
-    return tuple(map(frozen, value)) if isinstance(value, list) else value
+    read: dict[str, Any] = frozen(json.loads(text))
+    return read

@@ -15,6 +15,8 @@ COMMANDS = {
     "train": ("benchmarks.train", "train one model: generator, critic, refiner or ppo"),
     "evaluate": ("benchmarks.evaluate", "let a generator and a critic refine together and print accuracy per turn"),
     "pretrain": ("benchmarks.pretrain", "train a small base model from scratch on procedural exercises"),
+    "play": ("refiner_env.playing", "act in an environment yourself, as its generator or as its critic"),
+    "replay": ("refiner_env.replaying", "let other critics review recorded episodes, and show where they disagree"),
     "new-critic": ("refiner_env.scaffold", "write a package with a critic of your own, and its test"),
     "envs": ("refiner_env.listing", "list environment ids, critics and rewards"),
     "data": ("data.cli", "load a corpus, audit it, and save it"),

@@ -54,11 +54,13 @@ def fake_command(monkeypatch: pytest.MonkeyPatch, folder: Path, module: str, sou
         "try: runpy.run_module('refiner_env.cli', run_name='__main__', alter_sys=True)\n"
         "except SystemExit as stop: assert not stop.code",
         "from refiner_env.cli import main; assert main(['envs']) == 0",
+        "import io, sys; sys.stdin = io.StringIO('x\\nq'); from refiner_env.cli import main; main(['play', 'mwp'])",
+        "import refiner_env.replaying",
         "from refiner_env.cli import main\n"
         "try: main(['data', '--help'])\n"
         "except SystemExit as stop: assert not stop.code",
     ],
-    ids=["import", "environment", "help", "envs", "data help"],
+    ids=["import", "environment", "help", "envs", "play", "replay", "data help"],
 )
 def test_no_heavy_library_is_imported(code: str) -> None:
     run = python("-c", f"{code}\nimport sys; print('HEAVY', sorted({set(HEAVY)} & set(sys.modules)))")
@@ -101,7 +103,7 @@ def test_an_unknown_command_gets_the_closest_and_status_2() -> None:
     assert run.returncode == 2 and run.stdout == ""
     assert run.stderr == (
         "refiner: Unknown command 'comapre'. Did you mean 'compare'? "
-        "Known: compare, data, envs, evaluate, new-critic, pretrain, train.\n"
+        "Known: compare, data, envs, evaluate, new-critic, play, pretrain, replay, train.\n"
     )
 
 

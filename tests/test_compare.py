@@ -28,6 +28,8 @@ from benchmarks.train import main as train
 from data import DataOptions
 from refiner_env.errors import OptionError, RefinerError, UnknownNameError
 from refiner_env.options import validate
+from refiner_env.records import read_episodes
+from refiner_env.replaying import main as replay
 from refiner_env.tasks import MathWordProblem
 from refiner_env.types import Episode, Feedback, Problem, Scores, Turn
 from trainers.critic import CriticOptions
@@ -102,8 +104,9 @@ def test_controls_start_from_refiners_own_first_hypotheses(run: Run) -> None:
     assert len({(r["ir_equivalent"], r["unparsable"]) for r in first}) == 1
 
     def hypotheses(name: str) -> list[str]:
-        lines = (folder / "seed-0" / f"episodes-{name}.jsonl").read_text().splitlines()
-        return [json.loads(line)["turns"][0]["hypothesis"] for line in lines]
+        records = read_episodes(folder / "seed-0" / f"episodes-{name}.jsonl")
+        assert len(records) == 12 and f"{records[0].critic}-{records[0].stop}" == name.partition("-")[2]
+        return [record.episode.turns[0].hypothesis for record in records]
 
     assert hypotheses("refiner-oracle-gold") == hypotheses("scripted-oracle-gold") == hypotheses("retries-none-never")
 
@@ -205,8 +208,16 @@ def test_a_saved_model_can_be_evaluated_and_trained_on(
     folder, rows, _ = run
     generator, critic = str(folder / "seed-0/refiner"), str(folder / "seed-0/critic")
     data = ["--data.n-train", "120", "--data.n-dev", "8", "--data.n-test", "12"]
-    out = tmp_path / "figures.jsonl"
-    assert evaluate(["--generator", generator, "--critic", critic, "--turns", "2", "--out", str(out), *data]) == 0
+    out, episodes = tmp_path / "figures.jsonl", tmp_path / "episodes.jsonl"
+    files = ["--out", str(out), "--episodes", str(episodes)]
+    assert evaluate(["--generator", generator, "--critic", critic, "--turns", "2", *files, *data]) == 0
+    records = read_episodes(episodes)
+    assert len(records) == 12 and {(r.task, r.critic, r.stop) for r in records} == {
+        ("MathWordProblem", critic, "critic")
+    }
+    assert replay([str(episodes), "--critic", critic, "--critic", "oracle"]) == 0
+    with pytest.raises(RefinerError, match=r"--episodes .* exists"):
+        evaluate(["--generator", generator, "--episodes", str(episodes)])
     figures = read_rows(out)
     same = [r for r in rows if (r["arm"], r["critic"]) == ("refiner", "learned")]
     for key in ("turns", "n", "ir_equivalent", "fixed", "broken", "mean_turns"):

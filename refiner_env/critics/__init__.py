@@ -3,6 +3,7 @@
 from refiner_env.critics.basic import ExecutionCritic, NoCritic, OracleCritic
 from refiner_env.critics.boundary import Boundary
 from refiner_env.critics.caching import CachedCritic
+from refiner_env.critics.human import HumanCritic
 from refiner_env.critics.naming import (
     CRITICS,
     Deferred,
@@ -36,6 +37,7 @@ register_critic(
     "api", Deferred("refiner_env.critics.api:api", _API, "refiner-env", uses_gold=False), deterministic=False
 )
 register_critic("self", Deferred("agents.self_critic:self_critic", _SELF, "refiner-env", uses_gold=False))
+register_critic("human", HumanCritic)
 # These say what their inner critic says, so they need no environments of their own.
 CRITICS.register("timed", TimedCritic)
 CRITICS.register("cached", CachedCritic)
@@ -48,6 +50,7 @@ __all__ = [
     "CriticWrapper",
     "Deferred",
     "ExecutionCritic",
+    "HumanCritic",
     "NoCritic",
     "NoisyCritic",
     "OracleCritic",
