@@ -541,3 +541,10 @@ def test_the_environment_passes_gymnasiums_check() -> None:
     assert observation["problem"].startswith("<|SIT|> ") and observation["problem"].endswith(" <|NRM|>")
     observation, reward, *_ = env.step("hm?")
     assert observation["feedback"] == 'Semantically misaligned: "hm".' and reward == 0
+
+
+def test_without_gold_only_what_cannot_be_read_shows() -> None:
+    p = TASK.generate(1, 1).without_gold()
+    assert TASK.check(p, "It's wrong to paint the fence blue.") == TASK.check(p, "It's good to lie.") == ()
+    assert [fault.kind for fault in TASK.check(p, "?")] == ["syntax"]
+    assert [fault.kind for fault in TASK.check(p, "It's wrong to lie. " * 100)] == ["too_long"]

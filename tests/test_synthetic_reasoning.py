@@ -6,12 +6,15 @@ import json
 import random
 import re
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data.sources import DataOptions, load_splits
 from refiner_env.errors import DataError
 from refiner_env.tasks import SyntheticReasoning
 from refiner_env.tasks.inference import INVALID, Inference, Statement
@@ -269,3 +272,35 @@ def test_equivalence_needs_no_gold() -> None:
     assert TASK.same(blind, GOLD, other) and TASK.same(blind, other, GOLD)
     assert not TASK.same(blind, GOLD, INVALID) and not TASK.same(blind, "x", GOLD)
     assert TASK.same(blind, "#0: Bob is soft #1: Bob is slow", "#0: bob is soft #1: Bob is slow")
+
+
+# ------------------------------------------------------------------------------------------- without gold
+
+
+def check_all(problems: Sequence[Problem]) -> None:
+    """Without gold, the same shows as with it."""
+    rng = random.Random(11)
+    for problem in problems:
+        for text in (str(problem.gold), *(TASK.perturb(problem, rng, kind) for kind in TASK.perturbations)):
+            assert TASK.check(problem.without_gold(), text) == TASK.diagnose(problem, text), (problem, text)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_the_text_tells_as_much_as_gold(level: str) -> None:
+    check_all([world(5, i, level) for i in range(150)])
+
+
+def test_official_texts_tell_as_much_as_gold(corpora: Path) -> None:
+    check_all(load_splits(TASK, DataOptions("snlr", n_train=300), corpora).train)
+
+
+def test_a_text_that_tells_no_world_shows_only_what_cannot_be_read() -> None:
+    told = Problem("told", "Bob is huge, they say. Why?", None, None)
+    assert TASK.check(told, GOLD) == () == TASK.check(told, "#0: Bob is slow")
+    assert [fault.kind for fault in TASK.check(told, "Bob is red")] == ["syntax"]
+
+
+def test_unsound_gold_is_seen_through() -> None:
+    unsound = replace(BOB, gold="#0: Bob is slow")
+    assert TASK.diagnose(unsound, "#0: Bob is slow") == () and TASK.check(unsound, "#0: Bob is slow")
+    assert TASK.diagnose(unsound, GOLD) and TASK.check(unsound, GOLD) == ()

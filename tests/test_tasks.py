@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -32,6 +33,8 @@ def test_gold_is_right_and_reads_as_it_is_rendered(name: str, level: str) -> Non
         assert task.diagnose(problem, problem.gold or "") == ()
         other = task.rephrase(problem, rng)
         assert task.score(problem, other).ir_equivalent, (problem, other)
+        assert task.right_share(problem, problem.gold or "") == task.right_share(problem, other) == 1.0
+        assert task.check(problem.without_gold(), problem.gold or "") == ()
         for text in (problem.gold or "", other):
             ir = task.parse(text)
             assert not isinstance(ir, ParseFailure) and task.parse(task.render(ir)) == ir
@@ -48,9 +51,34 @@ def test_every_perturbation_is_found_out(name: str) -> None:
             assert {fault.kind for fault in faults} <= set(task.fault_kinds) - {"other"}
             said = task.read_feedback(task.describe(faults))
             assert not said.accepted and [f.kind for f in said.faults] == [f.kind for f in faults]
+            assert 0.0 <= task.right_share(problem, wrong) < 1.0, (problem, wrong)
             found.update({fault.kind for fault in faults})
     named = set(task.perturbations) & set(task.fault_kinds)
     assert named and all(found[kind] >= SIZE / 5 for kind in named), found
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_what_shows_without_gold_does_not_depend_on_it(name: str) -> None:
+    task, rng, found = ALL[name], random.Random(name), 0
+    for problem in (p for level in task.levels for p in problems(name, level, 60)):
+        other = task.generate(18, 1)
+        misled = replace(problem, gold=other.gold, answer=other.answer, gold_metadata=other.gold_metadata)
+        for text in (problem.gold or "", "?", *(task.perturb(problem, rng, kind) for kind in task.perturbations)):
+            faults = task.check(problem.without_gold(), text)
+            assert faults == task.check(problem, text) == task.check(misled, text)
+            said = task.read_feedback(task.describe(faults))
+            assert [(f.kind, f.step, f.slot) for f in said.faults] == [(f.kind, f.step, f.slot) for f in faults]
+            found += bool(faults)
+    assert found > 60
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_wrong_hypotheses_have_some_right_places_and_unreadable_ones_none(name: str) -> None:
+    task, rng, shares = ALL[name], random.Random(name), list[float]()
+    for problem in problems(name, task.default_level, 200):
+        shares += [task.right_share(problem, task.perturb(problem, rng)) for _ in range(3)]
+        assert task.right_share(problem, "?") == task.right_share(problem, "") == 0.0
+    assert len(set(shares)) > 1 and 0.2 < sum(shares) / len(shares) < 0.9
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -93,7 +121,10 @@ def test_nothing_raises_whatever_is_written(name: str, data: st.DataObject) -> N
     assert scores.ir_equivalent is not bool(faults) and 0.0 <= scores.similarity <= 1.0
     assert scores.ir_equivalent or not scores.ir_exact
     assert task.same(problem.without_gold(), text, text)
-    assert all(0 <= f.span[0] <= f.span[1] <= len(text) for f in faults if f.span)
+    shows, share = task.check(problem.without_gold(), text), task.right_share(problem, text)
+    assert shows == task.check(problem, text) and {f.kind for f in shows} <= set(task.fault_kinds) - {"other"}
+    assert 0.0 <= share <= 1.0 and (share == 1.0) is scores.ir_equivalent
+    assert all(0 <= f.span[0] <= f.span[1] <= len(text) for f in (*faults, *shows) if f.span)
     said = task.feedback(faults)
     assert said.text and said.accepted is not bool(faults) and task.read_feedback(said.text).accepted == said.accepted
     assert isinstance(task.edit(problem.text, text, faults, rng), str)

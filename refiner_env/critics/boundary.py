@@ -8,12 +8,20 @@ no text, and the loop goes on.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from threading import Thread
+from threading import TIMEOUT_MAX, Thread
 
 from refiner_env.errors import CriticError, OptionError, UnknownNameError
 from refiner_env.types import Critic, Feedback, Problem
 
 ON_FAILURE = ("stop", "record")
+
+
+class _NoFeedbackError(Exception):
+    """What the boundary itself finds wrong with an answer."""
+
+
+class _HangsError(_NoFeedbackError):
+    """There is none in time."""
 
 
 class Boundary:
@@ -28,8 +36,8 @@ class Boundary:
     def __init__(self, critic: Critic, on_failure: str = "stop", timeout: float | None = None) -> None:
         if on_failure not in ON_FAILURE:
             raise UnknownNameError("value of on_critic_failure", on_failure, ON_FAILURE)
-        if timeout is not None and not timeout > 0:
-            raise OptionError(f"critic_timeout is {timeout!r}: it must be above 0 seconds, or None.")
+        if timeout is not None and not (isinstance(timeout, int | float) and 0 < timeout <= TIMEOUT_MAX):
+            raise OptionError(f"critic_timeout is {timeout!r}: give a number of seconds above 0, or None for no limit.")
         self.critic, self.on_failure, self.timeout = critic, on_failure, timeout
         self._running: Thread | None = None
 
@@ -48,7 +56,7 @@ class Boundary:
         try:
             feedback = self._ask(visible, hypotheses)
         except Exception as error:
-            if self.on_failure == "stop" or isinstance(error, TimeoutError) or len(hypotheses) == 1:
+            if self.on_failure == "stop" or isinstance(error, _HangsError) or len(hypotheses) == 1:
                 feedback = [self._failure(error)] * len(hypotheses)
             else:
                 pairs = zip(visible, hypotheses, strict=True)
@@ -62,10 +70,10 @@ class Boundary:
         feedback = self._within(lambda: self.critic.critique(problems, hypotheses))
         if not isinstance(feedback, list | tuple) or len(feedback) != len(hypotheses):
             count = f"{len(feedback)} feedbacks" if isinstance(feedback, list | tuple) else f"{feedback!r:.80}"
-            raise TypeError(f"gave {count} for {len(hypotheses)} hypotheses")
+            raise _NoFeedbackError(f"gave {count} for {len(hypotheses)} hypotheses")
         for one in feedback:
             if not isinstance(one, Feedback) or not isinstance(one.text, str):
-                raise TypeError(f"gave {one!r:.80}, which is no Feedback with a text")
+                raise _NoFeedbackError(f"gave {one!r:.80}, which is no Feedback with a text")
         return list(feedback)
 
     def _within(self, call: Callable[[], list[Feedback]]) -> list[Feedback]:
@@ -74,26 +82,27 @@ class Boundary:
         if self._running:
             self._running.join(self.timeout)
             if self._running.is_alive():
-                raise TimeoutError(f"still busy with an earlier call after another {self.timeout:g} s")
-        outcome: list[list[Feedback] | Exception] = []
+                raise _HangsError(f"still busy with an earlier call after another {self.timeout:g} s")
+        outcome: list[list[Feedback] | BaseException] = []
 
         def run() -> None:
             try:
                 outcome.append(call())
-            except Exception as error:
+            except BaseException as error:  # raised below, in the thread that asked
                 outcome.append(error)
 
         self._running = Thread(target=run, daemon=True)  # a daemon, so that a hung critic does not keep Python alive
         self._running.start()
         self._running.join(self.timeout)
         if not outcome:
-            raise TimeoutError(f"no feedback within {self.timeout:g} s")
+            raise _HangsError(f"no feedback within {self.timeout:g} s")
         self._running = None
-        if isinstance(outcome[0], Exception):
+        if isinstance(outcome[0], BaseException):
             raise outcome[0]
         return outcome[0]
 
     def _failure(self, error: Exception) -> Feedback:
         said = " ".join(str(error).split())[:300]
-        kind = "" if isinstance(error, TypeError | TimeoutError) and said else f"{type(error).__name__}: "
-        return Feedback(accepted=False, text="", failure=f"{type(self.critic).__name__} {kind}{said}")
+        kind = "" if isinstance(error, _NoFeedbackError) else type(error).__name__
+        reason = ": ".join(filter(None, (kind, said)))
+        return Feedback(accepted=False, text="", failure=f"{type(self.critic).__name__} {reason}")

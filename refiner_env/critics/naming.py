@@ -12,10 +12,10 @@ from __future__ import annotations
 import ast
 import importlib.metadata
 import inspect
+import os
 import re
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 import gymnasium as gym
@@ -126,7 +126,7 @@ def resolve_critic(critic: str | Critic, task: Task[Any]) -> Critic:
         return critic
     if not isinstance(critic, str):
         raise OptionError(f"critic is {critic!r}: give a name, a path or a Critic.")
-    if critic not in CRITICS.names() and (Path(critic) / "config.json").is_file():
+    if critic not in CRITICS.names() and os.path.isfile(os.path.join(critic, "config.json")):
         return _call(critic, CRITICS.resolve("learned"), task, (critic,), {})
     name, args, kwargs = read_call(critic)
     return _call(name, CRITICS.resolve(name), task, args, kwargs)
@@ -136,13 +136,16 @@ def _call(name: str, factory: Any, task: Task[Any], args: tuple[Any, ...], kwarg
     factory = factory.load() if isinstance(factory, Deferred) else factory
     if isinstance(factory, Critic):
         return factory
-    if not callable(factory):
-        raise OptionError(f"The critic {name!r} is {factory!r:.80}: it must be a Critic, or make one from a task.")
-    signature = inspect.signature(factory)
+    try:
+        signature = inspect.signature(factory)
+    except (TypeError, ValueError):
+        refusal = f"The critic {name!r} is {factory!r:.80}: it must be a Critic, or make one from a task."
+        raise OptionError(refusal) from None
     try:
         signature.bind(task, *args, **kwargs)
     except TypeError as error:
-        takes = ", ".join(list(map(str, signature.parameters.values()))[1:]) or "nothing"
+        further = list(signature.parameters.values())[1:]
+        takes = ", ".join(str(p.replace(annotation=p.empty)) for p in further) or "nothing"
         raise OptionError(f"The critic {name!r} cannot be made so: {error}. It takes the task, and: {takes}.") from None
     made = factory(task, *args, **kwargs)
     if not isinstance(made, Critic):
@@ -154,18 +157,23 @@ def read_call(text: str) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
     """`name(a, b, key=c)` -> (name, (a, b), {key: c}). Arguments are Python literals; anything else is text.
 
     Raises:
-        OptionError: the brackets do not match, or an argument without a name follows one with a name.
+        OptionError: the brackets do not match, an argument is empty or is named twice, or one without a name follows
+            one with a name.
     """
     match = re.fullmatch(r"([^()]*[^()\s])\s*\((.*)\)\s*", text, re.DOTALL)
     if not match:
-        if text.rstrip().endswith(")"):
+        if text.rstrip().endswith(")") or (text.partition("(")[0].strip() in CRITICS.names() and "(" in text):
             raise OptionError(f"The brackets of {text!r} do not match: write name(argument, key=value).")
-        return text, (), {}
+        return text.strip(), (), {}
     args: list[Any] = []
     kwargs: dict[str, Any] = {}
     for part in _arguments(match[2], text):
         key = re.match(r"\s*([A-Za-z_]\w*)\s*=(?!=)", part)
+        if not part.strip():
+            raise OptionError(f"{text!r} has an empty argument: write name(argument, key=value).")
         if key:
+            if key[1] in kwargs:
+                raise OptionError(f"{text!r} gives {key[1]!r} twice: leave one out.")
             kwargs[key[1]] = _value(part[key.end() :])
         elif kwargs:
             raise OptionError(f"In {text!r} {part.strip()!r} follows a named argument: put it before them.")
@@ -193,12 +201,11 @@ def _arguments(inside: str, whole: str) -> list[str]:
             break
     if depth or quote:
         raise OptionError(f"The brackets or quotes of {whole!r} do not match: write name(argument, key=value).")
-    parts.append(inside[start:])
-    return [part for part in parts if part.strip()]
+    return [*parts, last] if (last := inside[start:]).strip() else parts
 
 
 def _value(text: str) -> Any:
     try:
         return ast.literal_eval(text.strip())
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):  # all that it may raise
         return text.strip()

@@ -39,7 +39,8 @@ class CriticWrapper(Critic):
 class NoisyCritic(CriticWrapper):
     """Random feedback in place of another critic's, with probability epsilon: the paper's noise study.
 
-    Random feedback accepts, or names one or two faults of the task's kinds at random places, each as often.
+    Random feedback accepts, or names one or two faults of the task's kinds at random places, each as often. The other
+    critic is not asked for what is replaced.
 
     Args:
         epsilon: the probability, in [0, 1].
@@ -48,20 +49,23 @@ class NoisyCritic(CriticWrapper):
 
     def __init__(self, task: Task[Any], critic: str | Critic = "oracle", epsilon: float = 0.25, seed: int = 0) -> None:
         super().__init__(task, critic)
-        if not isinstance(epsilon, int | float) or not 0 <= epsilon <= 1:
-            raise OptionError(f"epsilon of a noisy critic is {epsilon!r}: it must be between 0 and 1.")
-        self.epsilon, self._rng = epsilon, random.Random(seed)
+        if isinstance(epsilon, bool) or not isinstance(epsilon, int | float) or not 0 <= epsilon <= 1:
+            raise OptionError(f"epsilon of a noisy critic is {epsilon!r}: it must be a number between 0 and 1.")
+        if not isinstance(seed, int):
+            raise OptionError(f"seed of a noisy critic is {seed!r}: it must be a whole number.")
+        self.epsilon = epsilon
+        self.seed(seed)
 
     def seed(self, seed: int) -> None:
-        super().seed(seed)
         self._rng = random.Random(seed)
+        super().seed(self._rng.getrandbits(32))  # another number, so that noise on noise is independent
 
     def critique(self, problems: Sequence[Problem], hypotheses: Sequence[str]) -> list[Feedback]:
-        said = self.inner.critique(problems, hypotheses)
-        return [
-            self._random(hypothesis) if self._rng.random() < self.epsilon else feedback
-            for hypothesis, feedback in zip(hypotheses, said, strict=True)
-        ]
+        drawn = [self._random(h) if self._rng.random() < self.epsilon else None for h in hypotheses]
+        kept = [i for i, feedback in enumerate(drawn) if feedback is None]
+        said = self.inner.critique([problems[i] for i in kept], [hypotheses[i] for i in kept]) if kept else []
+        asked = dict(zip(kept, said, strict=True))
+        return [feedback or asked[i] for i, feedback in enumerate(drawn)]
 
     def _random(self, hypothesis: str) -> Feedback:
         steps = len(re.findall(r"#[0-9]{1,4}\s*:", hypothesis[:10_000])) or 1
@@ -76,11 +80,11 @@ class NoisyCritic(CriticWrapper):
 
 
 class ScalarCritic(CriticWrapper):
-    """Another critic's verdict without its words: accepted or not. An ablation of feedback."""
+    """Another critic's verdict without its words: the accepting phrase, or nothing. An ablation of feedback."""
 
     def critique(self, problems: Sequence[Problem], hypotheses: Sequence[str]) -> list[Feedback]:
         said = self.inner.critique(problems, hypotheses)
-        return [replace(feedback, text="", faults=()) for feedback in said]
+        return [feedback if feedback.accepted else replace(feedback, text="", faults=()) for feedback in said]
 
 
 class TypedCritic(CriticWrapper):
@@ -100,8 +104,9 @@ class ConsensusCritic(Critic):
     """Several critics as one: what most of them say (`vote`), or all faults that any of them names (`union`).
 
     Under `vote` a hypothesis is accepted where more than half of the critics accept it, and a fault is named where more
-    than half of those who reject name it, by kind, step and slot; where they agree on none, the first one that rejects
-    is followed. Under `union` it is accepted where all accept. Critics that fail have no say; where all fail, it fails.
+    than half of those who reject name it, by kind, step and slot (an `other` by its words); where they agree on none,
+    the first one that rejects is followed. Under `union` it is accepted where all accept. Critics that fail have no
+    say; where all fail, it fails.
 
     Args:
         critics: anything that names critics; by default three noisy oracles that err independently.
@@ -123,8 +128,9 @@ class ConsensusCritic(Critic):
         return [self._agree(votes) for votes in zip(*said, strict=True)]
 
     def seed(self, seed: int) -> None:
-        for k, critic in enumerate(self.critics):
-            critic.seed(seed + k)
+        rng = random.Random(seed)
+        for critic in self.critics:
+            critic.seed(rng.getrandbits(32))
 
     @property
     def identity(self) -> str:
@@ -137,14 +143,22 @@ class ConsensusCritic(Critic):
         rejecting = [vote for vote in heard if not vote.accepted]
         if not rejecting or (self.rule == "vote" and 2 * len(rejecting) < len(heard)):
             return self.task.feedback(())
-        named: dict[tuple[str, int | None, str | None], Fault] = {}
-        count: Counter[tuple[str, int | None, str | None]] = Counter()
+        named: dict[_Key, Fault] = {}
+        count: Counter[_Key] = Counter()
         for vote in rejecting:
-            mine = {(fault.kind, fault.step, fault.slot): fault for fault in vote.faults}
+            mine = {_key(fault): fault for fault in vote.faults}
             count.update(mine.keys())
-            named = {**mine, **named}
+            named = mine | named
         chosen = [f for key, f in named.items() if self.rule == "union" or 2 * count[key] > len(rejecting)]
         return self.task.feedback(chosen) if chosen else rejecting[0]
+
+
+_Key = tuple[str, int | None, str | None, str | None]
+
+
+def _key(fault: Fault) -> _Key:
+    """What two critics that name the same fault agree on."""
+    return fault.kind, fault.step, fault.slot, fault.hint if fault.kind == "other" else None
 
 
 class TimedCritic(CriticWrapper):

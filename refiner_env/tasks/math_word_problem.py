@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import random
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -17,6 +18,7 @@ from refiner_env.errors import DataError
 from refiner_env.tasks import program as ir
 from refiner_env.tasks.alignment import faults_against
 from refiner_env.tasks.phrases import Phrases
+from refiner_env.tasks.plausibility import faults_alone
 from refiner_env.tasks.program import Number, Operand, Program, Step, StepRef
 from refiner_env.tasks.stories import LEVELS, story
 from refiner_env.types import Fault, ParseFailure, Problem, Scores, Task
@@ -91,6 +93,26 @@ class MathWordProblem(Task[Program]):
             return (Fault(program.kind, hint=program.message, span=program.span),)
         gold = gold_program(problem)
         return () if ir.equivalent(program, gold) else faults_against(program, gold, numbers(problem))
+
+    def check(self, problem: Problem, hypothesis: str) -> tuple[Fault, ...]:
+        """What execution finds, and what hardly any right program does (`plausibility`: how often it errs)."""
+        program = parse(hypothesis)
+        if isinstance(program, ParseFailure):
+            return super().check(problem, hypothesis)
+        return faults_alone(program, problem.text, numbers(problem))
+
+    def right_share(self, problem: Problem, hypothesis: str) -> float:
+        """The share of right slots (operator, first, second) of the aligned steps.
+
+        A missing or extra step is three wrong slots.
+        """
+        program, faults = parse(hypothesis), self.diagnose(problem, hypothesis)
+        if not faults or isinstance(program, ParseFailure):
+            return float(not faults)
+        gaps = Counter(fault.kind for fault in faults)
+        steps = len(program.steps) + gaps["missing_step"]
+        wrong = 3 * (gaps["missing_step"] + gaps["extra_step"]) + sum(fault.slot is not None for fault in faults)
+        return 1 - wrong / (3 * steps) if steps else 0.0
 
     def perturb(self, problem: Problem, rng: random.Random, kind: str | None = None) -> str:
         """A wrong program near gold; `kind` is one of `perturbations`, None for any.

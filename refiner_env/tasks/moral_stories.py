@@ -14,6 +14,10 @@ is listed as wrong is nearer. See `NEAR` for how often it errs. `Problem.gold_me
 
 A hypothesis need not give a moral action. Perturbations and rephrasings give none: they are what critics learn from,
 and gold's moral action is never there when a critic is used (REFINER's own critic data has it in every input).
+
+Without gold, only what cannot be read shows (`Task.check`): there is nothing to run. The best rule that was tried, that
+a norm approves of the immoral action or condemns the intention (chrF of at least 0.35), flags 1.0% of gold on 720 rows
+of Moral Stories' dev file and finds 2% of the contradictions and 10% of the norms about something else.
 """
 
 from __future__ import annotations
@@ -126,6 +130,11 @@ class MoralStories(Task[Norm]):
         if isinstance(norm, ParseFailure):
             return (Fault(norm.kind, hint=norm.message, span=norm.span),)
         return faults_of(problem, norm)
+
+    def right_share(self, problem: Problem, hypothesis: str) -> float:
+        """Judgment and action are the two places: 0.5 for a contradiction, 0 for a norm about something else."""
+        faults = self.diagnose(problem, hypothesis)
+        return {(): 1.0, ("contradiction",): 0.5}.get(tuple(fault.kind for fault in faults), 0.0)
 
     def perturb(self, problem: Problem, rng: random.Random, kind: str | None = None) -> str:
         """A wrong norm, without a moral action; `kind` is one of `perturbations`, None for any.

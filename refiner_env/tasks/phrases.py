@@ -28,10 +28,14 @@ class Phrases:
         self, templates: Mapping[str, str], slots: Sequence[str] = (), slot_of: Mapping[str, str] | None = None
     ) -> None:
         self.templates, self.slots, self.slot_of = templates, slots, slot_of or {}
+        self._fields = {kind: frozenset(re.findall(r"\{(\w+)\}", text)) for kind, text in templates.items()}
         self._readers = [(kind, re.compile(_pattern(text) + r"(?=\s|$)")) for kind, text in templates.items()]
 
     def describe(self, faults: Sequence[Fault]) -> str:
-        """One sentence per fault; the accepting phrase for none. The text of an `other` fault is its hint."""
+        """One sentence per fault; the accepting phrase for none.
+
+        A fault that has no sentence, or lacks what its sentence needs, is written as its hint, or else its kind.
+        """
         return " ".join(map(self._sentence, faults)) if faults else NO_HINT
 
     def read(self, text: str) -> Feedback:
@@ -49,17 +53,18 @@ class Phrases:
     def draw(self, rng: random.Random, steps: int, words: Sequence[str]) -> Fault:
         """A fault at random: any kind, at one of so many steps, its hint one of these words."""
         kind = rng.choice(list(self.templates))
-        fields = set(re.findall(r"\{(\w+)\}", self.templates[kind]))
+        fields = self._fields[kind]
         step = rng.randrange(steps) if "step" in fields else None
         slot = rng.choice(self.slots) if "slot" in fields else self.slot_of.get(kind)
         hint = rng.choice(words).replace('"', "'") if "hint" in fields else None
         return Fault(kind, step, slot, hint)
 
     def _sentence(self, fault: Fault) -> str:
-        hint = (fault.hint or "").replace('"', "'")
-        if fault.kind == "other":
-            return fault.hint or ""
-        return self.templates[fault.kind].format(step=fault.step, slot=fault.slot, hint=hint)
+        given = {"step": fault.step, "slot": fault.slot, "hint": fault.hint and fault.hint.replace('"', "'")}
+        fields = self._fields.get(fault.kind)
+        if fields is None or any(given[name] is None for name in fields):
+            return fault.hint or fault.kind
+        return self.templates[fault.kind].format(**given)
 
     def _first(self, text: str) -> tuple[Fault, int]:
         """The fault of the first sentence, and where that ends."""

@@ -229,27 +229,35 @@ def slot_fault(operand: Operand, step: int, n_numbers: int) -> str | None:
 
 def execute(program: Program, numbers: Sequence[float]) -> float | Fault:
     """The value of the program over the problem's numbers, or the first fault that stops it."""
+    values = step_values(program, numbers)
+    if isinstance(values, Fault):
+        return values
+    if slot_fault(program.result, len(values), len(numbers)):
+        return Fault("bare")
+    return _value(program.result, values, numbers)
+
+
+def step_values(program: Program, numbers: Sequence[float]) -> list[float] | Fault:
+    """The value of each step over the problem's numbers, or the first fault that stops them."""
     values: list[float] = []
-
-    def value(operand: Operand) -> float:
-        if isinstance(operand, Number):
-            return float(numbers[operand.index])
-        return values[operand.step] if isinstance(operand, StepRef) else operand.value
-
     for i, step in enumerate(program.steps):
         for slot, operand, span in zip(SLOTS, step.operands, step.slot_spans[1:], strict=True):
             if kind := slot_fault(operand, i, len(numbers)):
                 return Fault(kind, i, slot, span=span)
-        a, b = value(step.first), value(step.second)
+        a, b = _value(step.first, values, numbers), _value(step.second, values, numbers)
         if step.operator == "divide" and b == 0:
             return Fault("division_by_zero", i, span=step.span)
         result = {"add": a + b, "subtract": a - b, "multiply": a * b}.get(step.operator)
         values.append(a / b if result is None else result)
         if not math.isfinite(values[-1]):
             return Fault("overflow", i, span=step.span)
-    if slot_fault(program.result, len(values), len(numbers)):
-        return Fault("bare")
-    return value(program.result)
+    return values
+
+
+def _value(operand: Operand, values: Sequence[float], numbers: Sequence[float]) -> float:
+    if isinstance(operand, Number):
+        return float(numbers[operand.index])
+    return values[operand.step] if isinstance(operand, StepRef) else operand.value
 
 
 # -------------------------------------------------------------------------------------------- equality
