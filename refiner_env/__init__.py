@@ -8,6 +8,7 @@ Importing this package registers the environments with Gymnasium:
 
 from refiner_env.critic_referee import AGENTS
 from refiner_env.critics import (
+    CRITIC_ACTS,
     CRITICS,
     NoCritic,
     OracleCritic,
@@ -26,7 +27,7 @@ __version__ = "0.1.0"
 
 for _task in TASKS.names():
     register_environment(f"Refiner/{_task}-v0", _task, "oracle")
-    register_environment(f"Refiner/{_task}.Critic-v0", _task)
+    register_environment(f"Refiner/{_task}.{CRITIC_ACTS}-v0", _task)
 register_entry_points()
 
 __all__ = [

@@ -9,11 +9,13 @@ from typing import Any, TypedDict
 
 import numpy as np
 from gymnasium.spaces import Dict, Discrete
+from rich.text import Text
 
 from refiner_env.errors import OptionError, UnknownNameError
 from refiner_env.problems import ProblemSource
-from refiner_env.referees import TEXT, Outcome, Referee, State, clip
+from refiner_env.referees import TEXT, Outcome, Referee, State, clip, last_turn
 from refiner_env.registry import Registry, load_object
+from refiner_env.rendering import turn_text
 from refiner_env.rewards import RewardSpec
 from refiner_env.scripted import ScriptedEditor
 from refiner_env.types import Agent, Attempt, Feedback, Observations, Problem, StopReason, Task, Turn
@@ -172,3 +174,6 @@ class FeedbackReferee(Referee):
             "hypothesis": tuple([clip(state.hypothesis) for state in states]),
             "turn": np.array([len(state.turns) for state in states], dtype=np.int64),
         }
+
+    def render(self, state: State) -> Text:
+        return Text("\n").join([last_turn(state), turn_text(state.hypothesis, None, len(state.turns) + 1)])

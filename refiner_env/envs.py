@@ -17,7 +17,7 @@ from gymnasium.vector.utils import batch_space
 from refiner_env.critic_referee import FeedbackReferee, FeedbackRules
 from refiner_env.errors import OptionError
 from refiner_env.referees import HypothesisReferee, Outcome, Referee, Rules, State, check_count
-from refiner_env.rendering import draw, show
+from refiner_env.rendering import terminal, to_ansi
 from refiner_env.spaces import TextSpace
 from refiner_env.types import Observations
 
@@ -65,11 +65,11 @@ class TextEnv(gym.Env[dict[str, Any], str]):
 
     def _show(self) -> None:
         if self.render_mode == "human":
-            show(self._state)
+            terminal().print(self.referee.render(self._state), "\n")
 
     def render(self) -> str | None:
-        """The episode so far as text; with render_mode "human" every reset and step has shown it already."""
-        return draw(self._state) if self.render_mode == "ansi" else None
+        """The last turn as text; with render_mode "human" every reset and step has shown it already."""
+        return to_ansi(self.referee.render(self._state)) if self.render_mode == "ansi" else None
 
 
 class TextVectorEnv(gym.vector.VectorEnv[Observations, Sequence[str], Any]):
@@ -190,8 +190,10 @@ class TextVectorEnv(gym.vector.VectorEnv[Observations, Sequence[str], Any]):
         return self.referee.observe(self._states)  # type: ignore[return-value]  # a dictionary of these keys
 
     def render(self) -> tuple[str, ...] | None:
-        """The episodes so far, as texts."""
-        return tuple(map(draw, self._states)) if self.render_mode == "ansi" else None
+        """The last turn of every episode, as texts."""
+        if self.render_mode != "ansi":
+            return None
+        return tuple([to_ansi(self.referee.render(state)) for state in self._states])
 
 
 class RefinerEnv(TextEnv):

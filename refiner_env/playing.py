@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import argparse
-import random
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, SupportsFloat
+from typing import Any
 
 import gymnasium as gym
-import numpy as np
 from rich.console import Console
 from rich.text import Text
 
-from refiner_env.critics.human import HELP, QUIT, HumanCritic, Reader, read_line, sentences
-from refiner_env.envs import ProceduralProblems
+from refiner_env.critics.human import HELP, QUIT, Reader, read_line, sentences, written
+from refiner_env.critics.naming import CRITIC_ACTS
 from refiner_env.errors import OptionError, UnknownNameError
 from refiner_env.options import add_options, option, read_options
+from refiner_env.problems import ProceduralProblems
 from refiner_env.records import read_episodes, write_episodes
 from refiner_env.rendering import episode_text, problem_text, review_text, terminal, turn_text, visible
-from refiner_env.scripted import ScriptedEditor
 from refiner_env.tasks import TASKS, resolve_task
-from refiner_env.types import Episode, Observations, Problem, Task, Turn
+from refiner_env.types import Episode, Problem, Task, Turn
 
 ROLES = ("generator", "critic")
 HISTORY, GIVE_UP, NEXT = "h", "g", "n"
@@ -34,9 +32,6 @@ COMMANDS = {
     NEXT: "next problem",
     QUIT: "quit",
 }
-RIGHT_AT_FIRST = 0.25
-"""How often the hypotheses that a person reviews begin with a right one; else with a perturbation of gold."""
-
 Environment = gym.Env[dict[str, Any], str]
 
 
@@ -44,7 +39,8 @@ Environment = gym.Env[dict[str, Any], str]
 class PlayOptions:
     """What is played."""
 
-    critic: str = option("", "who answers a generator, named as critics are; none for the environment's own")
+    critic: str = option("", "who answers you as generator, named as critics are; none for the environment's own")
+    generator: str = option("scripted", "who answers you as critic: scripted, or a trained generator's folder")
     max_turns: int = option(4, "hypotheses per problem", low=1, high=100)
     seed: int = option(0, "of the problems, and of what critic and editor draw", low=0)
     level: str = option("", "how hard the problems are; none for the task's default")
@@ -105,7 +101,7 @@ def seated(name: str, role: str, options: PlayOptions, record: Path | None, read
     settings: dict[str, Any] = {"problems": problems, "max_turns": options.max_turns, "disable_env_checker": True}
     env: Environment
     if role == "critic":
-        env = ReviewedEditor(id, task, options.seed, settings)
+        env = gym.make(f"Refiner/{task.name}.{CRITIC_ACTS}-v0", generator=options.generator, **settings)
     else:
         env = gym.make(id, critic=critic, **settings)
     return Session(env, task, problems, role, options, read, console, keep)
@@ -129,46 +125,6 @@ def environment_id(name: str) -> str:
         tasks = [form for form in forms if "." not in form and ("/" in form) == ("/" in name)]
         raise UnknownNameError("environment", name, same_task or tasks, "`refiner envs` lists all.")
     return found
-
-
-class ReviewedEditor(gym.Wrapper[dict[str, Any], str, dict[str, Any], str]):
-    """The other way round: the action is feedback, and the hypotheses are a scripted editor's.
-
-    The observation's `hypothesis` is the one to be reviewed, right from `reset` on; the reward is that of the
-    hypothesis reviewed.
-    """
-
-    def __init__(self, id: str, task: Task[Any], seed: int, settings: dict[str, Any]) -> None:
-        critic = HumanCritic(task, lambda prompt: self._feedback, Console(quiet=True))
-        super().__init__(gym.make(id, critic=critic, **settings))
-        self.task, self.problems, self.rng = task, settings["problems"], random.Random(seed)
-        self.editor = ScriptedEditor(task, self.rng, remembers=True)
-        self._feedback = self._hypothesis = ""
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
-        observation, info = self.env.reset(seed=seed, options=options)
-        problem = self.problems[info["index"]]
-        right = self.rng.random() < RIGHT_AT_FIRST
-        first = self.task.rephrase(problem, self.rng) if right else self.task.perturb(problem, self.rng)
-        self.editor.first[problem.text] = first
-        return self._proposed(observation), info
-
-    def step(self, action: str) -> tuple[dict[str, Any], SupportsFloat, bool, bool, dict[str, Any]]:
-        self._feedback = action
-        observation, reward, terminated, truncated, info = self.env.step(self._hypothesis)
-        return self._proposed(observation), reward, terminated, truncated, info
-
-    def _proposed(self, observation: dict[str, Any]) -> dict[str, Any]:
-        batch: Observations = {
-            "problem": [observation["problem"]],
-            "hypothesis": [observation["hypothesis"]],
-            "feedback": [observation["feedback"]],
-            "turn": np.array([observation["turn"]]),
-        }
-        self._hypothesis = self.editor.act(batch)[0]
-        return {"problem": observation["problem"], "hypothesis": self._hypothesis, "turn": observation["turn"]}
 
 
 class Session:
@@ -256,7 +212,8 @@ class Session:
             self._note("Write z, or ? for help.")
 
     def _act(self, line: str) -> None:
-        observation, _, terminated, truncated, info = self.env.step(line)
+        action = written(self.task, line).text if self.criticises else line
+        observation, _, terminated, truncated, info = self.env.step(action)
         turn: Turn = info["turn"]
         self.turns.append(turn)
         over = terminated or truncated

@@ -14,10 +14,12 @@ from typing import Any, TypedDict
 
 import numpy as np
 from gymnasium.spaces import Dict, Discrete, Tuple
+from rich.text import Text
 
 from refiner_env.critics import Boundary, resolve_critic
 from refiner_env.errors import OptionError, UnknownNameError
 from refiner_env.problems import Problems, ProblemSource
+from refiner_env.rendering import rendered
 from refiner_env.rewards import RewardSpec, resolve_reward
 from refiner_env.spaces import TextSpace
 from refiner_env.tasks import resolve_task
@@ -92,6 +94,10 @@ class Referee(ABC):
     @abstractmethod
     def observe(self, states: Sequence[State]) -> dict[str, Any]:
         """The batched observation of episodes: tuples of texts, `turn` as an array of shape (N,)."""
+
+    @abstractmethod
+    def render(self, state: State) -> Text:
+        """An episode as a person sees it: the problem, the last turn with its faults marked, and what is asked now."""
 
     @abstractmethod
     def seed(self, seed: int) -> None:
@@ -198,6 +204,17 @@ class HypothesisReferee(Referee):
         if self.history > 1:
             shown["history"] = tuple([_said(states, back) for back in range(self.history, 1, -1)])
         return {**shown, "turn": np.array([len(state.turns) for state in states], dtype=np.int64)}
+
+    def render(self, state: State) -> Text:
+        return last_turn(state)
+
+
+def last_turn(state: State) -> Text:
+    """The problem, and the last turn where any was taken."""
+    if not state.turns:
+        return rendered(state.problem.text)
+    turn = state.turns[-1]
+    return rendered(state.problem.text, turn.hypothesis, turn.feedback, len(state.turns), turn.scores)
 
 
 def _said(states: Sequence[State], back: int) -> dict[str, tuple[str, ...]]:

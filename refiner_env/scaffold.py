@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from string import Template
 
-from refiner_env.critics import CRITICS
+from refiner_env.critics import CRITIC_ACTS, CRITICS
 from refiner_env.errors import DuplicateNameError, OptionError
 
 PYPROJECT = """\
@@ -76,9 +76,9 @@ class TestContract(CriticContract):
 
 def test_it_points_at_a_number_that_is_not_used():
     task = TASKS.resolve("MathWordProblem")()
-    problem = task.generate(0, 0).without_gold()
-    (feedback,) = $cls(task).critique([problem], ["#0: add ( number0, number0 ) | EOS"])
-    assert not feedback.accepted and "number1" in feedback.text
+    problem = task.generate(0, 1).without_gold()
+    (feedback,) = $cls(task).critique([problem], ["#0: add ( number0, number1 ) | EOS"])
+    assert not feedback.accepted and "number2" in feedback.text
 '''
 
 README = """\
@@ -94,8 +94,8 @@ The critic `$name` for refiner-env. It is in `src/$module/__init__.py`.
 import gymnasium as gym
 
 env = gym.make("refiner_env:Refiner/MathWordProblem.$name-v0")
-env.reset(seed=0)
-env.step("#0: add ( number0, number0 ) | EOS")[0]["feedback"]
+env.reset(options={"index": 1})
+env.step("#0: add ( number0, number1 ) | EOS")[0]["feedback"]
 ```
 """
 
@@ -134,7 +134,7 @@ def distribution(name: str) -> str:
             f"The critic name {name!r} makes no package: start with a letter, go on with letters, digits, '_', '-' "
             f"and '.', end with a letter or digit, as in {nearest!r}."
         )
-    if name in CRITICS.names():
+    if name in (*CRITICS.names(), CRITIC_ACTS):
         raise DuplicateNameError(
             f"There is a critic {name!r}: choose another name than {', '.join(sorted(CRITICS.names()))}."
         )

@@ -192,7 +192,9 @@ def test_it_works_inside_gymnasiums_vector_environment() -> None:
 def test_rendering_shows_the_attempt_and_what_was_said() -> None:
     env = started(render_mode="ansi")
     env.step("hello")
-    assert env.render() == f"{PROBLEMS[0].text}\n[1] hello\n    The program cannot be read."
+    shown = env.render()
+    assert shown is not None and shown.startswith(f"{PROBLEMS[0].text}\n[1] \x1b[1;4;31mhello\x1b[0m\n")
+    assert "rejected: The program cannot be read." in shown and "equivalent no" in shown
     batched = RefinerVectorEnv(1, problems=PROBLEMS[:1], render_mode="ansi")
     batched.reset()
     batched.step(["hello"])

@@ -52,12 +52,12 @@ def test_its_environments_are_there_after_one_import(installed: Path) -> None:
 import gymnasium as gym
 for task in ("MathWordProblem", "SyntheticReasoning", "MoralStories"):
     env = gym.make(f"refiner_env:Refiner/{{task}}.{NAME}-v0")
-    env.reset(seed=0)
-    print(env.step("#0: add ( number0, number0 ) | EOS")[0]["feedback"])
+    env.reset(options={{"index": 1}})
+    print(env.step("#0: add ( number0, number1 ) | EOS")[0]["feedback"])
 """
     run = python(installed, "-W", "error", "-c", code)
     assert run.returncode == 0, run.stderr
-    assert run.stdout.splitlines()[0] == "Look again at the question: number1 is not used."
+    assert run.stdout.splitlines()[0] == "Look again at the question: number2 is not used."
     assert len(run.stdout.splitlines()) == 3
 
 
@@ -93,7 +93,7 @@ def test_its_files_are_tidy(installed: Path) -> None:
         ("é", "as in 'my-critic'"),
         ("ends.", "end with a letter or digit, as in 'ends'"),
         ("two\nlines", r"'two\\nlines' makes no package"),
-        ("oracle", "There is a critic 'oracle': choose another name than consensus, "),
+        ("oracle", "There is a critic 'oracle': choose another name than api, "),
         ("x" * 300, "cannot be written: File name too long"),
     ],
 )

@@ -5,6 +5,7 @@ from refiner_env.critics.boundary import Boundary
 from refiner_env.critics.caching import CachedCritic
 from refiner_env.critics.human import HumanCritic
 from refiner_env.critics.naming import (
+    CRITIC_ACTS,
     CRITICS,
     Deferred,
     register_critic,
@@ -44,6 +45,7 @@ CRITICS.register("cached", CachedCritic)
 
 __all__ = [
     "CRITICS",
+    "CRITIC_ACTS",
     "Boundary",
     "CachedCritic",
     "ConsensusCritic",

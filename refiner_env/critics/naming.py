@@ -30,6 +30,8 @@ CriticFactory = Callable[..., Critic]
 CRITICS: Registry[CriticFactory] = Registry(
     "critic", also=", or the folder of a learned critic; arguments in brackets, as in noisy(oracle, 0.25)"
 )
+CRITIC_ACTS = "Critic"
+"""In place of a critic's name in an environment id: the critic is the one who acts."""
 ENTRY_POINTS = "refiner_env.critics"
 """The entry-point group of packages that bring critics."""
 
@@ -74,6 +76,8 @@ def register_critic(name: str, factory: F | None = None, *, deterministic: bool 
     """
     if not re.fullmatch(r"[\w.-]+", name):
         raise OptionError(f"The critic name {name!r} makes no environment id: use letters, digits, '_', '-' and '.'.")
+    if name == CRITIC_ACTS:
+        raise OptionError(f"The critic name {name!r} stands for the critic that acts: take another.")
 
     def register(made: F) -> F:
         CRITICS.register(name, made)
