@@ -50,6 +50,12 @@ class Retrier(Agent):
 
     def act(self, observations: Observations) -> list[str]:
         blank = [""] * len(observations["problem"])
-        first: Observations = {**observations, "hypothesis": blank, "feedback": blank}
-        greedy = not observations["turn"].any()
+        turn = observations["turn"]
+        first: Observations = {
+            "problem": observations["problem"],
+            "hypothesis": blank,
+            "feedback": blank,
+            "turn": turn,
+        }
+        greedy = not turn.any()
         return self.lm.generate(generator_prompts(first), top_p=None if greedy else self.top_p)

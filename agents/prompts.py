@@ -2,6 +2,7 @@
 
     generator, first turn:   <problem>
     generator, later turns:  <problem> <previous> <last hypothesis> <hint> <feedback>
+                             (with a history of k turns: the last k, each so, oldest first)
     critic:                  <problem> <previous> <hypothesis>
 
 REFINER's code writes the first two in three inconsistent ways with marks that its tokenizer does not
@@ -30,17 +31,17 @@ def plain(text: str) -> str:
     return " ".join(text.split())
 
 
-def generator_prompt(problem: str, hypothesis: str = "", feedback: str = "") -> str:
-    """The generator's input on one turn; the hypothesis and feedback are empty on the first."""
-    if not hypothesis and not feedback:
-        return plain(problem)
-    return f"{plain(problem)} {PREVIOUS} {plain(hypothesis)} {HINT} {plain(feedback)}"
+def generator_prompt(problem: str, *turns: tuple[str, str]) -> str:
+    """The generator's input: the problem, and (hypothesis, feedback) of earlier turns; those of "" are left out."""
+    told = [f"{PREVIOUS} {plain(z)} {HINT} {plain(f)}" for z, f in turns if z or f]
+    return " ".join([plain(problem), *told])
 
 
 def generator_prompts(observations: Observations) -> list[str]:
     """One prompt per observation."""
-    columns = (observations["problem"], observations["hypothesis"], observations["feedback"])
-    return [generator_prompt(*row) for row in zip(*columns, strict=True)]
+    last = {"hypothesis": observations["hypothesis"], "feedback": observations["feedback"]}
+    columns = [zip(t["hypothesis"], t["feedback"], strict=True) for t in (*observations.get("history", ()), last)]
+    return [generator_prompt(*row) for row in zip(observations["problem"], *columns, strict=True)]
 
 
 def critic_prompts(problems: Sequence[str], hypotheses: Sequence[str]) -> list[str]:

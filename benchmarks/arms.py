@@ -24,6 +24,7 @@ from benchmarks.presets import WARM_START, CompareOptions
 from data import Splits
 from data.negatives import critic_pairs
 from refiner_env.agreement import CriticFigures
+from refiner_env.critics import resolve_critic
 from refiner_env.scripted import ScriptedEditor
 from refiner_env.types import Agent, Episode, Task, Turn
 from trainers.calibration import calibrated
@@ -154,7 +155,7 @@ class Row:
     task: str
     arm: str
     critic: str
-    """Who writes feedback: none, learned or oracle."""
+    """Who writes feedback: none, learned, oracle, or whatever else was named."""
     stop: str
     """Who ends an episode: critic, gold (the oracle's stop) or never."""
     turns: int
@@ -167,6 +168,7 @@ class Row:
     broken: int
     mean_turns: float
     unparsable: float
+    critic_failures: int
     train_steps: int
     train_tokens: int
     """The acting model's tokens passed forward and backward, the warm start's included; with PPO's value model's."""
@@ -195,14 +197,29 @@ def evaluations(
     """Every arm with every critic, in the order of the table."""
     test, turns = splits.test, options.turns
     refiner = models["refiner"][0]
+    others = {name: resolve_critic(name, task) for name in options.critics if name not in ("learned", "oracle")}
 
     def acting(arm: str, agent: Callable[[], Agent], critic: str, stop: str, t: int, *stages: str) -> Evaluation:
         def run() -> list[Episode]:
             seed_everything(seed, f"{arm} {critic}")
-            judge = learned_critic(options, task, models, stages[-1]) if critic == "learned" else critic
-            return play(agent(), task, test, critic=judge, turns=t, stop=stop)
+            judge = (
+                learned_critic(options, task, models, stages[-1]) if critic == "learned" else others.get(critic, critic)
+            )
+            return play(
+                agent(),
+                task,
+                test,
+                critic=judge,
+                turns=t,
+                stop=stop,
+                history=options.refiner.history,
+                on_critic_failure=options.on_critic_failure,
+                critic_timeout=options.critic_timeout or None,
+            )
 
-        return Evaluation(arm, critic, stop, t, stages, run)
+        # The word of a critic that sees gold is an oracle's: the row is labelled as a stop by gold.
+        by_gold = stop == "critic" and critic in others and others[critic].uses_gold
+        return Evaluation(arm, critic, "gold" if by_gold else stop, t, stages, run)
 
     def editor(remembers: bool) -> Agent:
         """Starts from REFINER's own first hypotheses, so that only the editing differs."""
@@ -223,7 +240,8 @@ def evaluations(
         yield acting("critic-alone", lambda: Generator(models["critic"][0]), "none", "never", 1, *stages)
     trained = ("warm_start", "refiner")
     yield acting("refiner", lambda: Generator(refiner), "none", "never", 1, *trained)
-    for critic, stop in (("learned", "critic"), ("oracle", "gold")):
+    for critic in options.critics:
+        stop = "gold" if critic == "oracle" else "critic"
         yield acting("refiner", lambda: Generator(refiner), critic, stop, turns, *trained)
         yield acting("scripted", lambda: editor(remembers=False), critic, stop, turns, *trained)
         yield acting("scripted-remembering", lambda: editor(remembers=True), critic, stop, turns, *trained)

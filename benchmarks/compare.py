@@ -12,6 +12,7 @@ import hashlib
 import importlib.metadata
 import json
 import platform
+import re
 import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -27,6 +28,7 @@ from benchmarks.folders import claim
 from benchmarks.presets import NAMES, CompareOptions, preset
 from benchmarks.report import CRITIC_QUALITY, write_report
 from data import Splits, content_hash, load_splits, require_problems
+from refiner_env.critics import resolve_critic
 from refiner_env.errors import RefinerError
 from refiner_env.options import add_options, read_options, to_dict
 from refiner_env.records import write_episodes
@@ -87,6 +89,9 @@ def compare(
     """
     task = resolve_task(options.task)
     resolve_reward(options.ppo.reward)
+    for critic in options.critics:
+        if critic != "learned":  # that one is trained here
+            resolve_critic(critic, task)
     for spec in (options.generator_model, options.critic_model):
         check_spec(spec)
     check_options(options.refiner, options.warm_start.share, "--refiner", "--warm-start.share")
@@ -133,7 +138,8 @@ def _run(options: CompareOptions, task: Task[Any], splits: Splits, folder: Path,
             for i, evaluation in enumerate(todo):
                 if (evaluation.arm, evaluation.critic, evaluation.stop) not in done:
                     rows, episodes = rows_of(evaluation, options, task, seed, models)
-                    name = f"episodes-{evaluation.arm}-{evaluation.critic}-{evaluation.stop}.jsonl"
+                    by = re.sub(r"[^\w.-]+", "-", evaluation.critic).strip("-")  # a critic's name may be a path
+                    name = f"episodes-{evaluation.arm}-{by}-{evaluation.stop}.jsonl"
                     path = seed_folder / name
                     write_episodes(path, task.name, evaluation.critic, episodes, stop=evaluation.stop)
                     with results.open("a", encoding="utf-8") as file:

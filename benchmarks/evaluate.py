@@ -16,6 +16,7 @@ from agents.seq2seq import Seq2Seq
 from benchmarks.statistics import interval
 from data import DataOptions, content_hash, load_splits
 from refiner_env.critics import resolve_critic
+from refiner_env.critics.boundary import ON_FAILURE
 from refiner_env.errors import OptionError, RefinerError
 from refiner_env.options import add_options, option, read_options, section
 from refiner_env.records import write_episodes
@@ -35,6 +36,11 @@ class EvaluateOptions:
     critic: str = option("oracle", "a critic's name, a folder, package.module:object or file.py:object")
     turns: int = option(3, "turns at most", low=1, high=16)
     stop: str = option("critic", "who ends an episode; an oracle's stop counts as gold", choices=STOPS)
+    history: int = option(1, "last turns that the generator reads, as it was trained", low=1, high=16)
+    on_critic_failure: str = option(
+        "record", "what a failing critic does: record counts it and goes on, stop ends the run", choices=ON_FAILURE
+    )
+    critic_timeout: float = option(0.0, "seconds that one call of the critic may take; 0 for any", low=0.0)
     split: str = option("test", "which problems", choices=("train", "dev", "test"))
     data: DataOptions = section(DataOptions, "problems")
 
@@ -75,12 +81,24 @@ def evaluate(options: EvaluateOptions, out: Path | None, console: Console, recor
     if not problems:
         raise OptionError(f"The {options.split} split of {splits.name!r} is empty: choose another --split.")
     agent = Generator(Seq2Seq.load(options.generator))
-    episodes = play(agent, task, problems, critic=critic, turns=options.turns, stop=options.stop)
+    episodes = play(
+        agent,
+        task,
+        problems,
+        critic=critic,
+        turns=options.turns,
+        stop=options.stop,
+        history=options.history,
+        on_critic_failure=options.on_critic_failure,
+        critic_timeout=options.critic_timeout or None,
+    )
     if record:
         write_episodes(record, task.name, options.critic, episodes, stop=options.stop)
     by_gold = options.stop == "gold" or (options.stop == "critic" and critic.uses_gold)
     title = f"{options.generator} with {options.critic} on {len(problems)} {options.split} problems of {splits.name}"
-    table = Table("T", "equivalent % [95%]", "exact %", "answer %", "fixed", "broken", "turns", title=title)
+    failed = any(turn.feedback.failure for episode in episodes for turn in episode.turns)
+    headings = ("T", "equivalent % [95%]", "exact %", "answer %", "fixed", "broken", "turns")
+    table = Table(*headings, *(["critic failures"] if failed else []), title=title)
     labels = {
         "generator": options.generator,
         "critic": options.critic,
@@ -101,6 +119,7 @@ def evaluate(options: EvaluateOptions, out: Path | None, console: Console, recor
             str(f.fixed),
             str(f.broken),
             f"{f.mean_turns:.2f}",
+            *([str(f.critic_failures)] if failed else []),
         )
         lines.append(json.dumps({**labels, **asdict(f)}))
     console.print(table)

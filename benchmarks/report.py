@@ -104,6 +104,10 @@ def findings(folder: Path, rows: Sequence[Record]) -> list[str]:
                 f"({100 * (last_share - first_share):+.1f} points; fixed {_mean(turns[last], 'fixed'):.0f}, "
                 f"broken {_mean(turns[last], 'broken'):.0f} of {turns[last][0]['n']})."
             )
+    for (arm, critic, _), turns in arms.items():
+        last = max(turns)
+        if failures := sum(row["critic_failures"] for row in turns[last]):
+            lines.append(f"{arm} with {critic}: the critic failed in {failures} reviews; nothing was said or accepted.")
     lines += [line for a, b in COMPARED if (line := _compared(arms, a, b))]
     if ppo := stages["ppo"]:
         lines.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -35,6 +36,8 @@ class CriticFigures:
     """Of the right hypotheses, the share that it accepts; 0 if none is right."""
     reject_precision: float
     reject_recall: float
+    kind_f1: float
+    """F1 of the kinds of fault that it names, over all hypotheses (micro average); 1 where nobody names any."""
 
     @classmethod
     def of(cls, said: Sequence[Feedback], right: Sequence[Feedback]) -> CriticFigures:
@@ -54,6 +57,7 @@ class CriticFigures:
             accept_recall=share(True, of_said=False),
             reject_precision=share(False, of_said=True),
             reject_recall=share(False, of_said=False),
+            kind_f1=_kind_f1(both),
         )
 
     def __str__(self) -> str:
@@ -63,7 +67,16 @@ class CriticFigures:
             return f"{verdict} {share:.0%} of them (precision {precision:.1%}, recall {recall:.1%})"
 
         return (
-            f"feedback exactly right {self.exact:.1%}; of {self.n} hypotheses {self.right:.0%} are right; "
+            f"feedback exactly right {self.exact:.1%}, F1 of kinds of fault {self.kind_f1:.1%}; "
+            f"of {self.n} hypotheses {self.right:.0%} are right; "
             f"{of('accepts', self.accepted, self.accept_precision, self.accept_recall)}, "
             f"{of('rejects', 1 - self.accepted, self.reject_precision, self.reject_recall)}"
         )
+
+
+def _kind_f1(both: Sequence[tuple[Feedback, Feedback]]) -> float:
+    named = found = shared = 0
+    for said, right in both:
+        mine, theirs = (Counter(fault.kind for fault in feedback.faults) for feedback in (said, right))
+        named, found, shared = named + mine.total(), found + theirs.total(), shared + (mine & theirs).total()
+    return 2 * shared / (named + found) if named + found else 1.0

@@ -55,7 +55,7 @@ def test_programs_and_feedback_survive_the_tokenizer(lm: Seq2Seq, task: MathWord
 
 
 def test_text_unseen_in_training_does_not_break_the_tokenizer(lm: Seq2Seq) -> None:
-    assert len(lm.generate([generator_prompt("日本 \x00 \ud83d zebra", "\udc00"), generator_prompt("")])) == 2
+    assert len(lm.generate([generator_prompt("日本 \x00 \ud83d zebra", ("\udc00", "")), generator_prompt("")])) == 2
 
 
 def test_a_tokenizer_needs_text() -> None:
@@ -71,13 +71,13 @@ def test_only_training_text_reaches_the_tokenizer(task: MathWordProblem, train: 
 
 def test_the_first_prompt_is_the_problem_and_later_ones_add_hypothesis_and_feedback() -> None:
     assert generator_prompt("x  y") == "x y"
-    assert generator_prompt("x", "z", "f") == f"x {PREVIOUS} z {HINT} f"
+    assert generator_prompt("x", ("z", "f")) == f"x {PREVIOUS} z {HINT} f"
     assert critic_prompts(["x"], ["z"]) == [f"x {PREVIOUS} z"]
 
 
 def test_model_output_cannot_forge_control_tokens() -> None:
     assert PREVIOUS not in plain(f"a {PREVIOUS} b") and HINT not in plain(f"{HINT}{HINT}")
-    assert generator_prompt("x", f"{HINT} No hint.", "f").count(HINT) == 1
+    assert generator_prompt("x", (f"{HINT} No hint.", "f")).count(HINT) == 1
     assert plain("a </s> b <pad> c") == "a s b pad c"
 
 
@@ -233,7 +233,9 @@ def test_models_from_scratch_are_a_function_of_the_seed(task: MathWordProblem, t
 
 def test_the_generator_answers_every_observation(lm: Seq2Seq) -> None:
     batch = observations(("a b", "", "", 0), ("a b", GOLD, "No hint.", 1))
-    assert Generator(lm).act(batch) == lm.generate([generator_prompt("a b"), generator_prompt("a b", GOLD, "No hint.")])
+    assert Generator(lm).act(batch) == lm.generate(
+        [generator_prompt("a b"), generator_prompt("a b", (GOLD, "No hint."))]
+    )
 
 
 class Fixed(Seq2Seq):

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from refiner_env.options import validate
 from refiner_env.records import read_episodes
 from refiner_env.replaying import main as replay
 from refiner_env.tasks import MathWordProblem
-from refiner_env.types import Episode, Feedback, Problem, Scores, Turn
+from refiner_env.types import Critic, Episode, Feedback, Problem, Scores, Task, Turn
 from trainers.critic import CriticOptions
 from trainers.refiner import RefinerOptions
 from trainers.warm_start import WarmStartOptions
@@ -41,6 +41,7 @@ Run = tuple[Path, list[dict[str, Any]], str]
 
 SMALL = CompareOptions(
     turns=2,
+    critics=("learned", "oracle", "noisy(oracle, 0.5)", f"{__file__}:Broken"),
     ablations=True,
     critic_model="warm-start",
     data=DataOptions(n_train=120, n_dev=8, n_test=12),
@@ -49,6 +50,16 @@ SMALL = CompareOptions(
     refiner=RefinerOptions(steps=6, batch_size=16, turns=2, source="unseen"),
     ppo=PPOOptions(batch_size=8, epochs=2),
 )
+
+
+class Broken(Critic):
+    """Fails on whatever it is shown; named by its file in the comparison."""
+
+    def __init__(self, task: Task[Any]) -> None:
+        pass
+
+    def critique(self, problems: Sequence[Problem], hypotheses: Sequence[str]) -> list[Feedback]:
+        raise RuntimeError("no memory left")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -73,6 +84,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return folder, rows, console.export_text()
 
 
+NAMED = (("noisy(oracle, 0.5)", "gold"), (f"{__file__}:Broken", "critic"))
+"""Further critics, and who ends an episode: the word of one that sees gold counts as gold's."""
 ACTING = ("refiner", "scripted", "scripted-remembering", *ABLATIONS.values())
 """Arms that read feedback."""
 
@@ -87,6 +100,7 @@ def test_every_arm_has_its_rows(run: Run) -> None:
         ("refiner", "none", "never", 1),
         *((arm, "learned", "critic", t) for arm in ACTING for t in (1, 2)),
         *((arm, "oracle", "gold", t) for arm in ACTING for t in (1, 2)),
+        *((arm, critic, stop, t) for arm in ACTING[:3] for critic, stop in NAMED for t in (1, 2)),
         *((arm, "none", "never", 1) for arm in ABLATIONS.values()),
         *(("retries", "none", stop, t) for stop in ("never", "gold") for t in (1, 2)),
     }
@@ -95,6 +109,14 @@ def test_every_arm_has_its_rows(run: Run) -> None:
         assert set(row) == {f.name for f in fields(Row)}
         assert all(0 <= row[key] <= 1 for key in ("ir_exact", "ir_equivalent", "answer_acc", "unparsable"))
         assert row["n"] == 12 and row["train_tokens"] > 0
+
+
+def test_a_critic_that_fails_is_counted_and_stops_nothing(run: Run) -> None:
+    _, rows, shown = run
+    for row in rows:
+        asked = row["n"] * row["turns"] if row["critic"].endswith(":Broken") else 0
+        assert row["critic_failures"] == asked
+    assert "the critic failed in 24 reviews" in shown
 
 
 def test_controls_start_from_refiners_own_first_hypotheses(run: Run) -> None:

@@ -27,6 +27,8 @@ class TurnFigures:
     mean_turns: float
     unparsable: float
     """Share of standing hypotheses that do not parse; they count as wrong."""
+    critic_failures: int
+    """Reviews so far in which the critic raised, hung or gave something else; the loop went on without it."""
 
 
 def turn_figures(task: Task[Any], episodes: Sequence[Episode], turns: int) -> TurnFigures:
@@ -45,6 +47,7 @@ def turn_figures(task: Task[Any], episodes: Sequence[Episode], turns: int) -> Tu
         broken=sum(a and not b for a, b in zip(first, now, strict=True)),
         mean_turns=sum(min(len(e.turns), turns) for e in episodes) / n,
         unparsable=sum(isinstance(task.parse(t.hypothesis), ParseFailure) for t in standing) / n,
+        critic_failures=sum(bool(t.feedback.failure) for e in episodes for t in e.turns[:turns]),
     )
 
 

@@ -115,7 +115,7 @@ def prompt(exercise: Exercise) -> str:
     """The model input of an exercise: first turn, later turn or critic, as it has hypothesis and feedback."""
     if exercise.hypothesis and not exercise.feedback:
         return critic_prompts([exercise.text], [exercise.hypothesis])[0]
-    return generator_prompt(exercise.text, exercise.hypothesis, exercise.feedback)
+    return generator_prompt(exercise.text, (exercise.hypothesis, exercise.feedback))
 
 
 def _texts(exercise: Exercise) -> list[str]:

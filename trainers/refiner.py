@@ -48,6 +48,7 @@ class RefinerOptions:
     turns: int = option(3, "turns trained on: one without feedback, the others with (paper: 3)", low=1, high=16)
     turn_weights: tuple[float, ...] = option((1.0,), "weight of each turn's loss; the last one given repeats", low=0.0)
     turn_loss: str = option("sum", "how the turns' losses are put together", choices=("sum", "mean"))
+    history: int = option(1, "last turns that the generator reads (paper: 1)", low=1, high=16)
     top_p: float = option(0.5, "nucleus mass of exploration (paper: 0.5)", low=0.01, high=1.0)
     source: str = option(
         "mixture",
@@ -94,6 +95,7 @@ def train_refiner(
         critic=judge,
         max_turns=options.turns,
         stop="gold",
+        history=options.history,
         autoreset_mode=AutoresetMode.DISABLED,
     )
 
@@ -101,7 +103,7 @@ def train_refiner(
 
     def score() -> float:
         stop = "gold" if judge.uses_gold else "critic"
-        episodes = play(Generator(lm), task, dev, critic=judge, turns=options.turns, stop=stop)
+        episodes = play(Generator(lm), task, dev, critic=judge, turns=options.turns, stop=stop, history=options.history)
         for t in range(1, options.turns + 1):
             on_dev[f"dev_t{t}"] = turn_figures(task, episodes, t).ir_equivalent
         return on_dev[f"dev_t{options.turns}"]

@@ -14,12 +14,16 @@ from refiner_env.types import Agent, Critic, Episode, Observations, Problem, Tas
 
 def select(observations: Observations, places: np.ndarray[Any, Any]) -> Observations:
     """The observations at these places only."""
-    return {
+    chosen: Observations = {
         "problem": [observations["problem"][i] for i in places],
         "hypothesis": [observations["hypothesis"][i] for i in places],
         "feedback": [observations["feedback"][i] for i in places],
         "turn": observations["turn"][places],
     }
+    if "history" in observations:
+        back = observations["history"]
+        chosen["history"] = [{key: [texts[i] for i in places] for key, texts in turn.items()} for turn in back]
+    return chosen
 
 
 def rollout(env: RefinerVectorEnv, agent: Agent, indices: Sequence[int]) -> list[Episode]:
@@ -53,6 +57,9 @@ def play(
     turns: int,
     stop: str,
     num_envs: int = 256,
+    history: int = 1,
+    on_critic_failure: str = "stop",
+    critic_timeout: float | None = None,
 ) -> list[Episode]:
     """One episode on every problem, in order."""
     env = RefinerVectorEnv(
@@ -62,6 +69,9 @@ def play(
         critic=critic,
         max_turns=turns,
         stop=stop,
+        history=history,
+        on_critic_failure=on_critic_failure,
+        critic_timeout=critic_timeout,
         autoreset_mode=AutoresetMode.DISABLED,
     )
     episodes: list[Episode] = []
