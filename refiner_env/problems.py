@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, overload
 
 import numpy as np
@@ -36,7 +37,12 @@ class ProceduralProblems(Sequence[Problem]):
             return [self[i] for i in range(*index.indices(self.size))]
         if not -self.size <= index < self.size:
             raise IndexError(f"index {index} of {self.size} problems")
-        return self.task.generate(self.seed, index % self.size, self.level)
+        return _generated(self.task, self.seed, index % self.size, self.level)
+
+
+@lru_cache(maxsize=1 << 14)
+def _generated(task: Task[Any], seed: int, index: int, level: str | None) -> Problem:
+    return task.generate(seed, index, level)
 
 
 class Problems:

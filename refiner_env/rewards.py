@@ -71,8 +71,11 @@ class Reward:
 
     def __call__(self, attempt: Attempt) -> tuple[float, dict[str, float]]:
         """The reward, and its parts before weights."""
-        values = {name: float(function(attempt)) for name, _, function in self.parts}
-        return sum(weight * values[name] for name, weight, _ in self.parts), values
+        total, values = 0.0, {}
+        for name, weight, function in self.parts:
+            values[name] = value = float(function(attempt))
+            total += weight * value
+        return total, values
 
 
 RewardSpec = str | Reward | RewardFunction | Mapping[str | RewardFunction, float]

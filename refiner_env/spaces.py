@@ -26,8 +26,9 @@ class TextSpace(Space[str]):
 
     def sample(self, mask: None = None, probability: None = None) -> str:
         """A random printable string of at most 32 characters."""
-        length = int(self.np_random.integers(0, min(self.max_length, 32) + 1))
-        return self.np_random.bytes(length).translate(_PRINTABLE).decode("ascii")
+        longest = min(self.max_length, 32)
+        drawn = self.np_random.bytes(1 + longest)
+        return drawn[1 : 1 + drawn[0] % (longest + 1)].translate(_PRINTABLE).decode("ascii")
 
     def contains(self, x: Any) -> bool:
         return isinstance(x, str) and len(x) <= self.max_length

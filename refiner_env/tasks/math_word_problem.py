@@ -46,6 +46,25 @@ def parse(text: str) -> Program | ParseFailure:
     return _parse_short(text) if len(text) <= ir.MAX_CHARS else ir.parse(text)
 
 
+# Remembered too: scores and critics ask the same of one hypothesis, and policies propose the same again and again.
+
+
+@lru_cache(maxsize=1 << 14)
+def _equivalent(hypothesis: str, gold: str) -> bool:
+    """Whether two programs that can be read are equivalent."""
+    first, second = parse(hypothesis), parse(gold)
+    assert isinstance(first, Program) and isinstance(second, Program)
+    return ir.equivalent(first, second)
+
+
+@lru_cache(maxsize=1 << 14)
+def _faults(hypothesis: str, gold: str, values: tuple[float, ...]) -> tuple[Fault, ...]:
+    """The faults of a program that can be read against gold."""
+    first, second = parse(hypothesis), parse(gold)
+    assert isinstance(first, Program) and isinstance(second, Program)
+    return () if _equivalent(hypothesis, gold) else faults_against(first, second, values)
+
+
 class MathWordProblem(Task[Program]):
     """x: a story with a question; z: a linear program; y: a number."""
 
@@ -78,7 +97,7 @@ class MathWordProblem(Task[Program]):
             return Scores(False, False, False, 0.0)
         gold, value = gold_program(problem), ir.execute(program, numbers(problem))
         answer = isinstance(value, float) and same_value(value, problem.answer)
-        equivalent = ir.equivalent(program, gold)
+        equivalent = _equivalent(hypothesis, problem.gold or "")
         return Scores(program == gold, equivalent, answer, float(equivalent))
 
     def same(self, problem: Problem, a: str, b: str) -> bool:
@@ -91,8 +110,8 @@ class MathWordProblem(Task[Program]):
         program = parse(hypothesis)
         if isinstance(program, ParseFailure):
             return (Fault(program.kind, hint=program.message, span=program.span),)
-        gold = gold_program(problem)
-        return () if ir.equivalent(program, gold) else faults_against(program, gold, numbers(problem))
+        gold_program(problem)  # raises where there is none
+        return _faults(hypothesis, problem.gold or "", numbers(problem))
 
     def check(self, problem: Problem, hypothesis: str) -> tuple[Fault, ...]:
         """What execution finds, and what hardly any right program does (`plausibility`: how often it errs)."""
