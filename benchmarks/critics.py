@@ -15,6 +15,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.caches import forget
 from data import DataOptions, load_splits
 from data.negatives import CriticPair, critic_pair, critic_pairs
 from refiner_env.agreement import CriticFigures
@@ -120,7 +121,7 @@ def recorded(task: Task[Any], path: Path) -> list[CriticPair]:
 
 
 def review(name: str, critic: Critic, task: Task[Any], pairs: Sequence[CriticPair], options: CriticsOptions) -> Line:
-    """One critic on all pairs, in batches, the first of them twice: what it loads and remembers is not timed."""
+    """One critic on all pairs, in batches; the first is asked twice, so that what it has to load is not timed."""
     timed = TimedCritic(task, critic)
     boundary = Boundary(timed, "record", options.timeout or None)
 
@@ -129,6 +130,7 @@ def review(name: str, critic: Critic, task: Task[Any], pairs: Sequence[CriticPai
 
     ask(pairs[: options.batch_size])
     critic.seed(options.seed)
+    forget()
     timed.calls, timed.reviews, timed.seconds = 0, 0, 0.0
     batches = [pairs[start : start + options.batch_size] for start in range(0, len(pairs), options.batch_size)]
     said = [feedback for batch in batches for feedback in ask(batch)]

@@ -18,7 +18,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, BartConfig, BartF
 from agents.critic import LearnedCritic
 from agents.generator import Generator, Retrier
 from agents.models import BASE, BASE_FOLDER, check_spec, open_model, task_texts
-from agents.prompts import HINT, PREVIOUS, critic_prompts, generator_prompt, plain
+from agents.prompts import HINT, PREVIOUS, critic_prompts, generator_prompt, generator_prompts, plain
 from agents.seq2seq import IGNORED, Seq2Seq
 from agents.tokenizer import WHOLE_PIECES, train_tokenizer
 from refiner_env.critics import resolve_critic
@@ -73,6 +73,19 @@ def test_the_first_prompt_is_the_problem_and_later_ones_add_hypothesis_and_feedb
     assert generator_prompt("x  y") == "x y"
     assert generator_prompt("x", ("z", "f")) == f"x {PREVIOUS} z {HINT} f"
     assert critic_prompts(["x"], ["z"]) == [f"x {PREVIOUS} z"]
+
+
+def test_prompts_hold_the_last_turns_oldest_first_and_no_empty_ones() -> None:
+    last: Observations = observations(("a", "z3", "f3", 3), ("b", "z1", "f1", 1), ("c", "", "", 0))
+    earlier = [
+        {"hypothesis": ["z1", "", ""], "feedback": ["f1", "", ""]},
+        {"hypothesis": ["z2", "", ""], "feedback": ["f2", "", ""]},
+    ]
+    assert generator_prompts({**last, "history": earlier}) == [
+        f"a {PREVIOUS} z1 {HINT} f1 {PREVIOUS} z2 {HINT} f2 {PREVIOUS} z3 {HINT} f3",
+        f"b {PREVIOUS} z1 {HINT} f1",
+        "c",
+    ]
 
 
 def test_model_output_cannot_forge_control_tokens() -> None:

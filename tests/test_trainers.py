@@ -21,6 +21,7 @@ from agents.seq2seq import Seq2Seq
 from data.negatives import CriticPair, critic_pairs
 from refiner_env import NoCritic, OracleCritic, RefinerVectorEnv
 from refiner_env.errors import OptionError, RefinerError
+from refiner_env.referees import Rules
 from refiner_env.tasks import MathWordProblem
 from refiner_env.tasks.program import Program
 from refiner_env.types import Agent, Episode, Feedback, Observations, Problem, Scores, StopReason, Turn
@@ -333,10 +334,9 @@ def test_the_threshold_is_the_lowest_with_most_right_on_development_problems(
 SMALL = RefinerOptions(steps=3, batch_size=8, turns=3, learning_rate=1e-3)
 
 
-def loop(task: MathWordProblem, train: list[Problem], turns: int = 3) -> RefinerVectorEnv:
-    return RefinerVectorEnv(
-        4, AutoresetMode.DISABLED, task=task, problems=train, critic="oracle", max_turns=turns, stop="gold"
-    )
+def loop(task: MathWordProblem, train: list[Problem], turns: int = 3, history: int = 1) -> RefinerVectorEnv:
+    rules: Rules = {"task": task, "problems": train, "max_turns": turns, "stop": "gold", "history": history}
+    return RefinerVectorEnv(4, AutoresetMode.DISABLED, **rules)
 
 
 class Ledger(Learner):
@@ -366,6 +366,20 @@ def test_a_step_shows_last_hypothesis_and_feedback_and_drops_what_is_solved(
     feedback = OracleCritic(task).critique([train[0]], [wrong])[0].text
     assert second[0][0] == f"{train[0].text} {PREVIOUS} {wrong} {HINT} {feedback}"
     assert second[2] == third[2] == 0.5 * 2 / 4
+
+
+def test_with_more_history_the_generator_reads_all_of_it(
+    lm: Seq2Seq, task: MathWordProblem, train: list[Problem]
+) -> None:
+    ledger, written = Ledger(lm), iter(["number8 EOS"] * 2 + ["number9 EOS"] * 2)
+
+    def propose(places: Sequence[int], observations: Observations) -> list[str]:
+        return [next(written) for _ in places]
+
+    refiner_step(ledger, loop(task, train, history=2), [0, 1], propose, replace(SMALL, history=2))
+    said = [OracleCritic(task).critique([train[1]], [z])[0].text for z in ("number8 EOS", "number9 EOS")]
+    told = f"{PREVIOUS} number8 EOS {HINT} {said[0]} {PREVIOUS} number9 EOS {HINT} {said[1]}"
+    assert ledger.calls[2][0][1] == f"{train[1].text} {told}"
 
 
 def test_gold_is_a_target_and_never_an_input(lm: Seq2Seq, task: MathWordProblem, train: list[Problem]) -> None:

@@ -227,9 +227,14 @@ def read_world(text: str) -> World | None:
     return _TOLD[text]
 
 
+def forget() -> None:
+    """Forget all texts that were read."""
+    _TOLD.clear()
+
+
 def _remember(text: str, made: World | None) -> None:
     if len(_TOLD) >= _REMEMBERED:
-        _TOLD.clear()
+        forget()
     _TOLD[text] = made
 
 
