@@ -8,6 +8,7 @@ All but `turns` need gold: they are for training and measuring, and nobody who a
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -81,7 +82,9 @@ class Reward:
 RewardSpec = str | Reward | RewardFunction | Mapping[str | RewardFunction, float]
 """Whatever names a reward."""
 
-_TERM = re.compile(r"\s*(?P<sign>[+-]?)\s*(?:(?P<weight>[0-9.]+(?:e-?[0-9]+)?)\s*\*\s*)?(?P<name>\w+)\s*")
+_PATH = re.compile(r"[^*+]*:\s*\w+")
+"""`module:object` or `file.py:object`, which stand alone."""
+_TERM = re.compile(r"\s*(?P<sign>[+-]?)\s*(?:(?P<weight>[0-9.]+(?:[eE][+-]?[0-9]+)?)\s*\*\s*)?(?P<name>\w+)\s*")
 
 
 def resolve_reward(reward: RewardSpec) -> Reward:
@@ -93,7 +96,7 @@ def resolve_reward(reward: RewardSpec) -> Reward:
     if isinstance(reward, Reward):
         return reward
     if isinstance(reward, str):
-        given: Mapping[str | RewardFunction, float] = {reward: 1.0} if ":" in reward else _terms(reward)
+        given: Mapping[str | RewardFunction, float] = {reward: 1.0} if _PATH.fullmatch(reward) else _terms(reward)
     elif isinstance(reward, Mapping):
         given = reward
     else:
@@ -106,8 +109,8 @@ def resolve_reward(reward: RewardSpec) -> Reward:
         function: Any = REWARDS.resolve(part) if isinstance(part, str) else part
         if not callable(function):
             raise OptionError(f"reward is {part!r}: give a name or a function of an Attempt.")
-        if isinstance(weight, bool) or not isinstance(weight, int | float):
-            raise OptionError(f"The weight of the reward {part!r} is {weight!r}: it must be a number.")
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
+            raise OptionError(f"The weight of the reward {part!r} is {weight!r}: it must be a finite number.")
         name = getattr(function, "__name__", type(function).__name__)
         name = name if name not in parts else f"{name} {len(parts)}"
         parts[name] = (name, float(weight), function)
@@ -121,7 +124,10 @@ def _terms(text: str) -> dict[str | RewardFunction, float]:
     while place < len(text) or not terms:
         match = _TERM.match(text, place)
         if not match or (terms and not match["sign"]):
-            raise OptionError(f"The reward {text!r} cannot be read: write a name, or a sum as 0.8*answer + 0.2*dense.")
+            raise OptionError(
+                f"The reward {text!r} cannot be read: write a name, or a sum as 0.8*answer + 0.2*dense; what is named "
+                "module:object or file.py:object stands alone."
+            )
         try:
             weight = float(match["weight"] or 1)
         except ValueError:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from rich.console import Console
 
+from refiner_env.critics import HumanCritic
 from refiner_env.testing import CriticContract
+from refiner_env.types import Critic, Task
 
 
 class TestOracle(CriticContract):
@@ -41,6 +45,24 @@ class TestTimed(CriticContract):
     spec = "timed(noisy)"
 
 
+class TestCached(CriticContract):
+    spec = "cached(oracle)"
+
+
+class TestHuman(CriticContract):
+    """A person who says the same of everything."""
+
+    def critic(self, task: Task[Any]) -> Critic:
+        return HumanCritic(task, lambda prompt: "Look again.", Console(quiet=True))
+
+
+class TestApi(CriticContract):
+    """A model at the end of a line, here one on this machine (conftest) that always answers alike."""
+
+    spec = "api"
+    size = 2
+
+
 class TestLearned(CriticContract):
     """The base model, which writes nonsense."""
 
@@ -56,3 +78,10 @@ class TestLearned(CriticContract):
         torch.set_num_threads(1)
         yield
         torch.set_num_threads(threads)
+
+
+class TestSelf(TestLearned):
+    """The same, asked in many words: one task, as it takes its time to read them."""
+
+    spec = "self"
+    tasks = ("MathWordProblem",)

@@ -35,6 +35,8 @@ class Spent:
     """Time, scoring on development problems included."""
     cut_prompts: int = 0
     """Prompts that were too long for the model and lost their end."""
+    critic_failures: int = 0
+    """Reviews in which the critic raised, hung or gave something else; training went on without them."""
 
     def __add__(self, other: Spent) -> Spent:
         return Spent(
@@ -43,6 +45,7 @@ class Spent:
             self.rollout_tokens + other.rollout_tokens,
             self.wall_s + other.wall_s,
             self.cut_prompts + other.cut_prompts,
+            self.critic_failures + other.critic_failures,
         )
 
 

@@ -25,6 +25,7 @@ from agents.generator import Generator
 from agents.prompts import generator_prompts
 from agents.seq2seq import Seq2Seq
 from refiner_env.critics import resolve_critic
+from refiner_env.critics.boundary import ON_FAILURE
 from refiner_env.envs import RefinerVectorEnv
 from refiner_env.errors import OptionError
 from refiner_env.options import option
@@ -48,6 +49,10 @@ class RefinerOptions:
     turns: int = option(3, "turns trained on: one without feedback, the others with (paper: 3)", low=1, high=16)
     turn_weights: tuple[float, ...] = option((1.0,), "weight of each turn's loss; the last one given repeats", low=0.0)
     turn_loss: str = option("sum", "how the turns' losses are put together", choices=("sum", "mean"))
+    on_critic_failure: str = option(
+        "record", "what a failing critic does: record counts it and goes on, stop ends the run", choices=ON_FAILURE
+    )
+    critic_timeout: float = option(0.0, "seconds that one call of the critic may take; 0 for any", low=0.0)
     history: int = option(1, "last turns that the generator reads (paper: 1)", low=1, high=16)
     top_p: float = option(0.5, "nucleus mass of exploration (paper: 0.5)", low=0.01, high=1.0)
     source: str = option(
@@ -96,6 +101,8 @@ def train_refiner(
         max_turns=options.turns,
         stop="gold",
         history=options.history,
+        on_critic_failure=options.on_critic_failure,
+        critic_timeout=options.critic_timeout or None,
         autoreset_mode=AutoresetMode.DISABLED,
     )
 
@@ -103,7 +110,17 @@ def train_refiner(
 
     def score() -> float:
         stop = "gold" if judge.uses_gold else "critic"
-        episodes = play(Generator(lm), task, dev, critic=judge, turns=options.turns, stop=stop, history=options.history)
+        episodes = play(
+            Generator(lm),
+            task,
+            dev,
+            critic=judge,
+            turns=options.turns,
+            stop=stop,
+            history=options.history,
+            on_critic_failure=options.on_critic_failure,
+            critic_timeout=options.critic_timeout or None,
+        )
         for t in range(1, options.turns + 1):
             on_dev[f"dev_t{t}"] = turn_figures(task, episodes, t).ir_equivalent
         return on_dev[f"dev_t{options.turns}"]
@@ -120,7 +137,8 @@ def train_refiner(
         if done * CHECKS >= checked + 1:
             checked = int(done * CHECKS)
             best.check()
-        update(done, step=step + 1, loss=losses[0], last_turn_loss=losses[-1], **on_dev)
+        failures = {"critic_failures": learner.spent.critic_failures} if learner.spent.critic_failures else {}
+        update(done, step=step + 1, loss=losses[0], last_turn_loss=losses[-1], **on_dev, **failures)
     best.restore()
     learner.spent.rollout_tokens = lm.generated_tokens - generated_before + (frozen.generated_tokens if frozen else 0)
     learner.spent.wall_s = time.monotonic() - started
@@ -147,7 +165,8 @@ def refiner_step(
         actions = [""] * env.num_envs
         for i, hypothesis in zip(active, propose([batch[i] for i in active.tolist()], current), strict=True):
             actions[i] = hypothesis
-        observations, _, terminated, truncated, _ = env.step(actions)
+        observations, _, terminated, truncated, infos = env.step(actions)
+        learner.spent.critic_failures += int(infos["critic_failed"].sum())
         active = active[~(terminated | truncated)[active]]
         if not len(active):
             break
