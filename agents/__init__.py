@@ -1,1 +1,1 @@
-"""Who acts in the environments: generators, learned critics, the scripted editor; their models and tokenizers."""
+"""Who acts in the environments: generators and critics that are language models; their models and tokenizers."""

@@ -24,7 +24,7 @@ def test_its_python_runs_top_to_bottom() -> None:
 
 
 def test_its_commands_exist() -> None:
-    named = set(re.findall(r"^ {4}(?:REFINER_DATA=\S+ )?refiner (\w+)", README, re.MULTILINE))
+    named = set(re.findall(r"^ {4}(?:REFINER_DATA=\S+ )?refiner ([\w-]+)", README, re.MULTILINE))
     assert {"compare", "train", "evaluate", "data"} <= named <= set(COMMANDS)
     targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     assert set(re.findall(r"^ {4}make (\w+)", README, re.MULTILINE)) <= targets
