@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import traceback
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class RefinerError(Exception):
@@ -19,10 +21,8 @@ class UnknownNameError(RefinerError, LookupError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str], advice: str = "") -> None:
         self.kind, self.name, self.known, self.advice = kind, name, sorted(known), advice
-        close = difflib.get_close_matches(str(name).lower(), [k.lower() for k in self.known], n=1, cutoff=0.5)
-        nearest = next((k for k in self.known if close and k.lower() == close[0]), None)
-        hint = f" Did you mean {nearest!r}?" if nearest else ""
         known_names = ", ".join(self.known) or "none"
+        hint = did_you_mean(str(name), self.known)
         super().__init__(f"Unknown {kind} {name!r}.{hint} Known: {known_names}.{' ' + advice if advice else ''}")
 
     def __reduce__(self) -> tuple[type[UnknownNameError], tuple[str, str, list[str], str]]:
@@ -43,3 +43,20 @@ class CheckpointError(RefinerError, ValueError):
 
 class CriticError(RefinerError, RuntimeError):
     """A critic raised, hung, or gave something else than one feedback per hypothesis."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """ " Did you mean 'oracle'?", with the known name that is nearest; "" where none is near."""
+    lower = {k.lower(): k for k in sorted(known, reverse=True)}
+    close = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.5)
+    return f" Did you mean {lower[close[0]]!r}?" if close else ""
+
+
+def reason(error: Exception) -> str:
+    """What went wrong in somebody's own code, in one line: kind, message, and the line of theirs that raised it."""
+    if isinstance(error, RefinerError):
+        return " ".join(str(error).split())
+    here = str(Path(__file__).parent)
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith((here, "<frozen"))]
+    place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    return " ".join(f"{type(error).__name__}: {error}{place}".split())

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from refiner_env.critics import CRITICS, Deferred
-from refiner_env.errors import RefinerError
+from refiner_env.errors import reason
 from refiner_env.rewards import REWARDS
 from refiner_env.tasks import MathWordProblem
 
@@ -50,8 +50,7 @@ def _described(name: str) -> tuple[str, str, str]:
         known = getattr(factory, "uses_gold", None) if isinstance(factory, Deferred) else None
         gold = factory(MathWordProblem()).uses_gold if known is None else known
     except Exception as error:  # a package of somebody else's may fail in any way
-        why = str(error) if isinstance(error, RefinerError) else f"{type(error).__name__}: {error}"
-        return "?", origin, f"cannot be made: {' '.join(why.split())}"
+        return "?", origin, f"cannot be made: {reason(error)}"
     return "yes" if gold else "no", origin or _distribution(factory), _first_line(factory.__doc__)
 
 

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from refiner_env.errors import DuplicateNameError, RefinerError, UnknownNameError
+from refiner_env.errors import DuplicateNameError, RefinerError, UnknownNameError, did_you_mean, reason
 
 T = TypeVar("T")
 
@@ -54,7 +54,7 @@ class Registry(Generic[T]):
         """
         if self._short.get(name, name) in self._entries:
             return self._entries[self._short.get(name, name)]
-        if ":" in name:
+        if ":" in name or name.endswith(".py"):
             loaded: T = load_object(name)
             return loaded
         advice = f"Your own {self.kind}: package.module:object or path/file.py:object{self.also}."
@@ -65,20 +65,26 @@ def load_object(path: str) -> Any:
     """The object behind `package.module:object` or `path/file.py:object`.
 
     Raises:
-        RefinerError: no such module, file or object; the message says which.
+        RefinerError: no such module, file or object, or it cannot be imported; the message says which and why.
     """
     where, _, attribute = path.rpartition(":")
-    if not where or (where.startswith(".") and not where.endswith(".py")):
+    if not where or not attribute or (where.startswith(".") and not where.endswith(".py")):
         raise RefinerError(f"Cannot load {path!r}: give package.module:object or path/file.py:object.")
     try:
         module = _load_file(Path(where)) if where.endswith(".py") else importlib.import_module(where)
     except ModuleNotFoundError as error:
         raise RefinerError(f"Cannot load {path!r}: no module {error.name!r} here.") from None
+    except RefinerError:
+        raise
+    except Exception as error:  # somebody's own code
+        raise RefinerError(f"Cannot load {path!r}: {reason(error)}.") from error
     try:
         return getattr(module, attribute)
     except AttributeError:
-        public = ", ".join(n for n in vars(module) if not n.startswith("_"))
-        raise RefinerError(f"Cannot load {path!r}: {where} has no {attribute!r}. It has: {public}.") from None
+        public = [name for name in vars(module) if not name.startswith("_")]
+        hint = did_you_mean(attribute, public)
+        known = ", ".join(public)
+        raise RefinerError(f"Cannot load {path!r}: {where} has no {attribute!r}.{hint} It has: {known}.") from None
 
 
 def _load_file(path: Path) -> Any:

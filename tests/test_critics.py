@@ -7,6 +7,7 @@ import random
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,6 +30,7 @@ from refiner_env.tasks import TASKS, MathWordProblem
 from refiner_env.tasks.phrases import NO_HINT
 from refiner_env.types import Critic, Fault, Feedback, Problem, Task
 
+HERE = Path(__file__).parent
 ALL: dict[str, Task[Any]] = {name: TASKS.resolve(name)() for name in TASKS.names()}
 TASK = MathWordProblem()
 PROBLEM = TASK.generate(1, 1)
@@ -56,6 +58,27 @@ class Says(Critic):
 
     def seed(self, seed: int) -> None:
         self.seeds.append(seed)
+
+
+class Unfinished(Critic):
+    """Has no `critique`."""
+
+    def __init__(self, task: Task[Any]) -> None:
+        pass
+
+
+class Weightless(Says):
+    """Cannot be made."""
+
+    def __init__(self, task: Task[Any]) -> None:
+        super().__init__({}["weights"])
+
+
+class Taskless(Says):
+    """Is not made for a task."""
+
+    def __init__(self) -> None:
+        super().__init__()
 
 
 def rejects(*faults: Fault) -> Feedback:
@@ -323,6 +346,13 @@ def test_calls_are_read(text: str, name: str, args: tuple[Any, ...], kwargs: dic
         ("builtins:dict", "it must be a Critic, or make one from a task"),
         ("math:pi", "'math:pi' is 3.14"),
         ("builtins:repr", "which is no Critic"),
+        ("builtins:repr(", "brackets .* do not match"),
+        ("no/such/folder", "'no/such/folder' is no critic: there is no such folder"),
+        (str(HERE), "is no critic: the folder holds no model"),
+        (f"{HERE.parent}/agents/refiner-tiny(0.5)", "as in learned.*agents/refiner-tiny, threshold=0.5"),
+        (f"{__name__}:Unfinished", "cannot be made: TypeError: .* abstract .* critique"),
+        (f"{__name__}:Weightless", r"cannot be made: KeyError: 'weights' \(test_critics.py, line [0-9]+\)"),
+        (f"{__name__}:Taskless", "takes no task: give it one"),
         ("x" * 5000, "Unknown critic"),
         ("\0", "Unknown critic"),
         ("", "Unknown critic"),

@@ -76,8 +76,10 @@ def test_an_object_in_a_module_resolves(colours: Registry[str]) -> None:
     [
         ("nowhere:thing", "Cannot load 'nowhere:thing': no module 'nowhere'"),
         ("refiner_env.nowhere:thing", "no module 'refiner_env.nowhere'"),
-        ("string:nothing", "string has no 'nothing'. It has: .*ascii_lowercase"),
-        ("string:", "string has no ''"),
+        ("string:nothing", "string has no 'nothing'.* It has: .*ascii_lowercase"),
+        ("string:ascii_uppercas", r"Did you mean 'ascii_uppercase'\? It has: .*ascii_lowercase"),
+        ("string:", "give package.module:object"),
+        ("mine.py", "Cannot load 'mine.py': give package.module:object or path/file.py:object"),
         (":thing", "Cannot load ':thing'"),
         (".mine:Critic", "Cannot load '.mine:Critic'"),
         ("./mine:Critic", "Cannot load './mine:Critic'"),
@@ -106,6 +108,16 @@ def test_a_file_that_needs_a_missing_library_names_it(tmp_path: Path) -> None:
     path = plugin(tmp_path, "import no_such_library\nclass Critic: pass")
     with pytest.raises(RefinerError, match="no module 'no_such_library'"):
         load_object(f"{path}:Critic")
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [("def (", r"SyntaxError: invalid syntax \(mine.py, line 1\)"), ("x = 1\n1 / 0", r"by zero \(mine.py, line 2\)")],
+)
+def test_a_file_that_cannot_be_imported_says_where(tmp_path: Path, source: str, said: str) -> None:
+    (tmp_path / "mine.py").write_text(source)
+    with pytest.raises(RefinerError, match=said):
+        load_object(f"{tmp_path}/mine.py:Critic")
 
 
 def test_a_file_may_hold_dataclasses_with_postponed_annotations(tmp_path: Path) -> None:

@@ -148,12 +148,13 @@ for name in ("nowhere", "raising"):
     assert run.stdout.splitlines() == [
         "A critic of critics-of-nowhere 1.0 cannot be loaded: "
         "Cannot load 'no_such_module:Critic': no module 'no_such_module' here.",
-        "A critic of critics-that-raise 1.0 cannot be loaded: RuntimeError: [/red] no licence",
+        "A critic of critics-that-raise 1.0 cannot be loaded: "
+        "Cannot load 'raising_critics:Critic': RuntimeError: [/red] no licence (raising_critics.py, line 1).",
     ]
     listed = python(tmp_path, "-m", "refiner_env.cli", "envs")
     assert listed.returncode == 0, listed.stderr
     (row,) = [line for line in listed.stdout.splitlines() if line.startswith("│ raising ")]
-    assert "critics-that-raise 1.0" in row and "cannot be loaded: RuntimeError: [/red] no licence" in row
+    assert "critics-that-raise 1.0" in row and "RuntimeError: [/red] no licence" in row
 
 
 def test_names_that_are_taken_or_impossible_are_left_out_with_a_warning(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 import gymnasium as gym
 
-from refiner_env.errors import OptionError, RefinerError
+from refiner_env.errors import CheckpointError, CriticError, OptionError, RefinerError, reason
 from refiner_env.registry import Registry, load_object
 from refiner_env.tasks import TASKS
 from refiner_env.types import Critic, Task
@@ -32,6 +32,7 @@ CRITICS: Registry[CriticFactory] = Registry(
 )
 CRITIC_ACTS = "Critic"
 """In place of a critic's name in an environment id: the critic is the one who acts."""
+WRITTEN = "write name(argument, key=value), on a command line in quotes"
 ENTRY_POINTS = "refiner_env.critics"
 """The entry-point group of packages that bring critics."""
 
@@ -53,10 +54,7 @@ class Deferred:
         try:
             factory: CriticFactory = load_object(self.path)
         except Exception as error:  # somebody else's package may fail in any way
-            why = str(error) if isinstance(error, RefinerError) else f"{type(error).__name__}: {error}"
-            raise RefinerError(
-                f"A critic of {self.origin or self.path} cannot be loaded: {' '.join(why.split())}"
-            ) from error
+            raise RefinerError(f"A critic of {self.origin or self.path} cannot be loaded: {reason(error)}") from error
         return factory
 
     def __call__(self, task: Task[Any], *args: Any, **kwargs: Any) -> Critic:
@@ -124,16 +122,28 @@ def resolve_critic(critic: str | Critic, task: Task[Any]) -> Critic:
 
     Raises:
         UnknownNameError: nothing of that name; OptionError: arguments that it does not take, or what it names is
-            no critic; RefinerError: what it needs is not there.
+            no critic; CriticError: making it raises; RefinerError: what it needs is not there.
     """
     if isinstance(critic, Critic):
         return critic
     if not isinstance(critic, str):
-        raise OptionError(f"critic is {critic!r}: give a name, a path or a Critic.")
+        made = " Call it with the task, or give it a name: register_critic(name, it)." if callable(critic) else ""
+        raise OptionError(f"critic is {critic!r}: give a name, a path or a Critic.{made}")
     if critic not in CRITICS.names() and os.path.isfile(os.path.join(critic, "config.json")):
         return _call(critic, CRITICS.resolve("learned"), task, (critic,), {})
     name, args, kwargs = read_call(critic)
+    if name not in CRITICS.names() and ":" not in name and (os.sep in name or os.path.isdir(name)):
+        raise CheckpointError(f"{name!r} is no critic: {_no_critic(name)}.")
     return _call(name, CRITICS.resolve(name), task, args, kwargs)
+
+
+def _no_critic(folder: str) -> str:
+    """Why a folder, with arguments or without, names no critic."""
+    if not os.path.isdir(folder):
+        return "there is no such folder"
+    if os.path.isfile(os.path.join(folder, "config.json")):
+        return f"arguments follow the name learned, as in learned({folder}, threshold=0.5)"
+    return "the folder holds no model (config.json); `refiner train critic` writes one"
 
 
 def _call(name: str, factory: Any, task: Task[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Critic:
@@ -145,15 +155,24 @@ def _call(name: str, factory: Any, task: Task[Any], args: tuple[Any, ...], kwarg
     except (TypeError, ValueError):
         refusal = f"The critic {name!r} is {factory!r:.80}: it must be a Critic, or make one from a task."
         raise OptionError(refusal) from None
+    if not signature.parameters:
+        raise OptionError(f"The critic {name!r} takes no task: give it one, as in def __init__(self, task).")
     try:
         signature.bind(task, *args, **kwargs)
     except TypeError as error:
         further = list(signature.parameters.values())[1:]
         takes = ", ".join(str(p.replace(annotation=p.empty)) for p in further) or "nothing"
         raise OptionError(f"The critic {name!r} cannot be made so: {error}. It takes the task, and: {takes}.") from None
-    made = factory(task, *args, **kwargs)
+    try:
+        made = factory(task, *args, **kwargs)
+    except RefinerError:
+        raise
+    except Exception as error:  # somebody's own code
+        raise CriticError(f"The critic {name!r} cannot be made: {reason(error)}.") from error
     if not isinstance(made, Critic):
-        raise OptionError(f"The critic {name!r} made {made!r:.80}, which is no Critic.")
+        raise OptionError(
+            f"The critic {name!r} made {made!r:.80}, which is no Critic: inherit from refiner_env.Critic."
+        )
     return made
 
 
@@ -166,15 +185,16 @@ def read_call(text: str) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
     """
     match = re.fullmatch(r"([^()]*[^()\s])\s*\((.*)\)\s*", text, re.DOTALL)
     if not match:
-        if text.rstrip().endswith(")") or (text.partition("(")[0].strip() in CRITICS.names() and "(" in text):
-            raise OptionError(f"The brackets of {text!r} do not match: write name(argument, key=value).")
+        name, bracket, _ = text.partition("(")
+        if text.rstrip().endswith(")") or (bracket and (name.strip() in CRITICS.names() or ":" in name)):
+            raise OptionError(f"The brackets of {text!r} do not match: {WRITTEN}.")
         return text.strip(), (), {}
     args: list[Any] = []
     kwargs: dict[str, Any] = {}
     for part in _arguments(match[2], text):
         key = re.match(r"\s*([A-Za-z_]\w*)\s*=(?!=)", part)
         if not part.strip():
-            raise OptionError(f"{text!r} has an empty argument: write name(argument, key=value).")
+            raise OptionError(f"{text!r} has an empty argument: {WRITTEN}.")
         if key:
             if key[1] in kwargs:
                 raise OptionError(f"{text!r} gives {key[1]!r} twice: leave one out.")
@@ -204,7 +224,7 @@ def _arguments(inside: str, whole: str) -> list[str]:
         if depth < 0:
             break
     if depth or quote:
-        raise OptionError(f"The brackets or quotes of {whole!r} do not match: write name(argument, key=value).")
+        raise OptionError(f"The brackets or quotes of {whole!r} do not match: {WRITTEN}.")
     return [*parts, last] if (last := inside[start:]).strip() else parts
 
 
