@@ -39,11 +39,11 @@ Environment = gym.Env[dict[str, Any], str]
 class PlayOptions:
     """What is played."""
 
-    critic: str = option("", "who answers you as generator, named as critics are; none for the environment's own")
+    critic: str = option("", "who answers you as generator, in place of the environment's own critic")
     generator: str = option("scripted", "who answers you as critic: scripted, or a trained generator's folder")
     max_turns: int = option(4, "hypotheses per problem", low=1, high=100)
     seed: int = option(0, "of the problems, and of what critic and editor draw", low=0)
-    level: str = option("", "how hard the problems are; none for the task's default")
+    level: str = option("", "how hard the problems are, if not as the task has it by default")
     index: int = option(0, "the first problem's place; the others follow", low=0)
 
 
@@ -103,7 +103,7 @@ def seated(name: str, role: str, options: PlayOptions, record: Path | None, read
     if role == "critic":
         env = gym.make(f"Refiner/{task.name}.{CRITIC_ACTS}-v0", generator=options.generator, **settings)
     else:
-        env = gym.make(id, critic=critic, **settings)
+        env = gym.make(id, critic=critic, on_critic_failure="record", **settings)
     return Session(env, task, problems, role, options, read, console, keep)
 
 
@@ -111,7 +111,7 @@ def environment_id(name: str) -> str:
     """The id behind `Refiner/MathWordProblem.noisy-v0`, `MathWordProblem.noisy`, `mwp.noisy`, in any case.
 
     Raises:
-        UnknownNameError: there is none; the message offers the closest.
+        UnknownNameError: there is none; the message offers the closest. OptionError: the critic acts in it.
     """
     forms: dict[str, str] = {}
     for id, spec in gym.registry.items():
@@ -119,6 +119,8 @@ def environment_id(name: str) -> str:
             bare, task = id.removeprefix("Refiner/").removesuffix("-v0"), spec.kwargs["task"]
             forms |= dict.fromkeys((id, bare, TASKS.short(task) + bare.removeprefix(task)), id)
     found = next((id for form, id in forms.items() if form.lower() == name.lower()), None)
+    if found is None and name.removesuffix("-v0").endswith(f".{CRITIC_ACTS}"):
+        raise OptionError(f"In {name!r} the critic acts: play it by its task, as in refiner play mwp --as critic.")
     if found is None:
         task = name.lower().partition(".")[0]
         same_task = [form for form in forms if form.lower().startswith(f"{task}.")]
@@ -158,7 +160,7 @@ class Session:
 
     def run(self) -> None:
         """Play until the person quits, interrupts, or has no more lines."""
-        doing = "Review the hypotheses" if self.criticises else "Write z"
+        doing = "Review the hypotheses" if self.criticises else "Write z on one line"
         self._note(f"{self.task.name}: {doing}. ? helps, q quits.")
         try:
             self._begin()
@@ -253,7 +255,8 @@ class Session:
         if self.criticises:
             self.console.print(sentences(self.task))
             return
-        example = self.task.generate(self.options.seed + 1, 0, self.options.level or None)
+        others = (self.task.generate(self.options.seed + 1, i, self.options.level or None) for i in range(20))
+        example = max(others, key=lambda problem: problem.gold != self.task.guess)  # the first that shows more
         self.console.print("Anything else is your z, which looks like this:")
         self.console.print(Text(f"  {self.task.guess}"))
         self.console.print("Another problem and its gold:")

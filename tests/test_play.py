@@ -15,7 +15,7 @@ from rich.console import Console
 from refiner_env import ProceduralProblems, resolve_critic
 from refiner_env.cli import main
 from refiner_env.critics import Boundary, HumanCritic
-from refiner_env.errors import RefinerError, UnknownNameError
+from refiner_env.errors import UnknownNameError
 from refiner_env.playing import PlayOptions, environment_id, seated
 from refiner_env.records import read_episodes
 from refiner_env.tasks import TASKS, MathWordProblem, resolve_task
@@ -112,6 +112,11 @@ def test_help_shows_the_form_of_z_of_every_task(task: str) -> None:
     assert resolve_task(task).guess in shown and "h  history" in shown and "No episode was played." in shown
 
 
+def test_help_shows_another_problem_whose_gold_is_more_than_the_guess() -> None:
+    guess = resolve_task("snlr").guess
+    assert played("?", name="snlr").count(guess) == 1  # what z looks like, but not the example
+
+
 def test_history_shows_the_turns_so_far() -> None:
     shown = played("one", "two", "h", index=3)
     history = shown.rpartition(PROBLEMS[3].text)[2]
@@ -142,9 +147,9 @@ def test_a_failing_critic_loses_nothing(tmp_path: Path) -> None:
         "def make(task): return Flaky()\n"
     )
     record = tmp_path / "e.jsonl"
-    with pytest.raises(RefinerError, match="boom"):
-        played("one", "boom", record=record, critic=f"{plugin}:make")
-    assert [turn.hypothesis for turn in read_episodes(record)[0].episode.turns] == ["one"]
+    shown = played("one", "boom", "three", record=record, critic=f"{plugin}:make")
+    assert "[2] boom\n    The critic failed: Flaky ValueError: boom\n[3] three\n    rejected: Hm.\n" in shown
+    assert [turn.hypothesis for turn in read_episodes(record)[0].episode.turns] == ["one", "boom", "three"]
 
 
 def test_seed_level_and_critic_are_taken() -> None:
@@ -224,6 +229,8 @@ def test_options_that_do_not_fit_are_one_line(tmp_path: Path, capsys: pytest.Cap
         ("mwp", "--critic", "orcle"): "Did you mean 'oracle'?",
         ("mwp", "--max-turns", "0"): "--max-turns is 0",
         ("mwp", "--index", "10000"): "--index is 10000",
+        ("mwp.Critic",): "refiner play mwp --as critic",
+        ("Refiner/MoralStories.Critic-v0",): "--as critic",
         ("mwp", "--record", str(foreign)): "holds no recorded episodes",
     }.items():
         assert main(["play", *argv]) == 2
