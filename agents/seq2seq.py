@@ -26,7 +26,7 @@ from transformers import (
 )
 
 from agents.prompts import CONTROL_TOKENS
-from refiner_env.errors import CheckpointError
+from refiner_env.errors import CheckpointError, did_you_mean
 
 SIZES = {
     "tiny": {"d_model": 128, "d_ff": 512, "d_kv": 32, "num_heads": 4, "num_layers": 2},
@@ -47,6 +47,17 @@ class Loss:
     """Cross-entropy per target token, scalar with gradient."""
     tokens: int
     """Prompt and target tokens passed forward, padding not counted."""
+
+
+def _refuse_missing(path: Path) -> None:
+    """Refuse a folder that is not there, before a hub is asked for it: where it would lie, or no id has its form.
+
+    Raises:
+        FileNotFoundError: no such folder.
+    """
+    if not path.exists() and (len(path.parts) > 2 or (len(path.parts) == 2 and path.parent.is_dir())):
+        beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise FileNotFoundError(f"there is no such folder.{did_you_mean(path.name, beside)}")
 
 
 class Seq2Seq:
@@ -104,6 +115,7 @@ class Seq2Seq:
             CheckpointError: nothing there, or not an encoder-decoder.
         """
         try:
+            _refuse_missing(Path(name_or_path))
             model = AutoModelForSeq2SeqLM.from_pretrained(str(name_or_path), dtype=torch.float32, **config)
             tokenizer = AutoTokenizer.from_pretrained(str(name_or_path))
         except (OSError, ValueError) as error:

@@ -217,6 +217,17 @@ def test_what_is_no_model_is_named_with_a_way_out(name: str) -> None:
         Seq2Seq.load(name)
 
 
+def test_a_folder_that_is_not_there_gets_the_nearest_and_no_hub_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agents.seq2seq.AutoModelForSeq2SeqLM", None)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "critic").mkdir(parents=True)
+    for name in ("runs/criic", str(tmp_path / "runs" / "criic")):
+        with pytest.raises(CheckpointError, match=r"no such folder\. Did you mean 'critic'"):
+            Seq2Seq.load(name)
+
+
 def test_the_base_model_is_small_has_a_card_and_takes_any_dropout(task: MathWordProblem) -> None:
     weights = BASE_FOLDER / "model.safetensors"
     assert weights.stat().st_size <= 10 * 2**20
