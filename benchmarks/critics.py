@@ -61,6 +61,8 @@ class Line:
     """Hypotheses for which there was no feedback; they count as not accepted."""
     reviews_per_s: float
     calls_per_s: float
+    failure: str = ""
+    """Why it failed first."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -88,6 +90,9 @@ def main(argv: Sequence[str]) -> int:
     console = Console()
     console.print(_table(f"{task.name}: {len(pairs)} hypotheses ({where})", lines))
     console.print(EXPLAINED.format(batch_size=options.batch_size), highlight=False, soft_wrap=True)
+    for line in lines:
+        if line.failure:
+            console.print(f"{line.critic} failed first: {line.failure}", highlight=False, markup=False, soft_wrap=True)
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.write_text("".join(json.dumps({"task": task.name, **asdict(line)}) + "\n" for line in lines))
@@ -135,9 +140,11 @@ def review(name: str, critic: Critic, task: Task[Any], pairs: Sequence[CriticPai
     batches = [pairs[start : start + options.batch_size] for start in range(0, len(pairs), options.batch_size)]
     said = [feedback for batch in batches for feedback in ask(batch)]
     figures = CriticFigures.of(said, [task.feedback(pair.faults) for pair in pairs])
-    failures = sum(bool(feedback.failure) for feedback in said)
+    clock = f"{type(timed).__name__} "  # the one who was asked, but not the one who failed
+    failures = [feedback.failure.removeprefix(clock) for feedback in said if feedback.failure]
     seconds = timed.seconds or float("nan")
-    return Line(name, critic.uses_gold, figures, failures, timed.reviews / seconds, timed.calls / seconds)
+    speed = (timed.reviews / seconds, timed.calls / seconds)
+    return Line(name, critic.uses_gold, figures, len(failures), *speed, failure=next(iter(failures), ""))
 
 
 def _table(title: str, lines: Sequence[Line]) -> Table:
@@ -155,7 +162,6 @@ def _table(title: str, lines: Sequence[Line]) -> Table:
             f"{100 * f.kind_f1:.1f}",
             accepts,
             str(line.failures),
-            f"{line.reviews_per_s:,.0f}",
-            f"{line.calls_per_s:,.1f}",
+            *(["-", "-"] if line.failures == f.n else [f"{line.reviews_per_s:,.0f}", f"{line.calls_per_s:,.1f}"]),
         )
     return table

@@ -96,7 +96,7 @@ def evaluate(options: EvaluateOptions, out: Path | None, console: Console, recor
         write_episodes(record, task.name, options.critic, episodes, stop=options.stop)
     by_gold = options.stop == "gold" or (options.stop == "critic" and critic.uses_gold)
     title = f"{options.generator} with {options.critic} on {len(problems)} {options.split} problems of {splits.name}"
-    failed = any(turn.feedback.failure for episode in episodes for turn in episode.turns)
+    failed = next((t.feedback.failure for episode in episodes for t in episode.turns if t.feedback.failure), "")
     headings = ("T", "equivalent % [95%]", "exact %", "answer %", "fixed", "broken", "turns")
     table = Table(*headings, *(["critic failures"] if failed else []), title=title)
     labels = {
@@ -123,6 +123,8 @@ def evaluate(options: EvaluateOptions, out: Path | None, console: Console, recor
         )
         lines.append(json.dumps({**labels, **asdict(f)}))
     console.print(table)
+    if failed:
+        console.print(f"The critic failed first: {failed}", highlight=False, markup=False, soft_wrap=True)
     if by_gold:
         console.print("Episodes stop by gold: an upper bound, as gold is not there at inference.")
     if out:

@@ -51,6 +51,7 @@ def test_a_failing_critic_is_counted(tmp_path: Path, capsys: pytest.CaptureFixtu
     name = f"{tmp_path}/broken.py:Broken"
     assert main(["critics", "--critics", "oracle", name, "--out", str(out), *SMALL]) == 0
     assert figures(out)[name]["failures"] == 40 and figures(out)["oracle"]["failures"] == 0
+    assert f"{name} failed first: OSError: disk\n" in capsys.readouterr().out
 
 
 def test_recorded_hypotheses_are_reviewed(tmp_path: Path, task: MathWordProblem) -> None:
