@@ -86,8 +86,10 @@ class FeedbackReferee(Referee):
         super().__init__(task, problems, reward, max_turns)
         if first not in ("perturbation", "generator"):
             raise UnknownNameError("first", first, ("perturbation", "generator"))
-        if not 0 <= right_share <= 1:
-            raise OptionError(f"right_share is {right_share!r}: it must be between 0 and 1.")
+        if not isinstance(right_share, int | float) or not 0 <= right_share <= 1:
+            raise OptionError(f"right_share is {right_share!r}: it must be a number between 0 and 1.")
+        if not isinstance(judgment_weight, int | float):
+            raise OptionError(f"judgment_weight is {judgment_weight!r}: it must be a number.")
         self.generator = resolve_agent(generator, self.task)
         self.first, self.right_share, self.judgment_weight = first, right_share, judgment_weight
         self.observation_space = Dict(problem=TEXT, hypothesis=TEXT, turn=Discrete(max_turns + 1))

@@ -66,6 +66,9 @@ class Problems:
                 )
             if not len(problems):
                 raise OptionError(f"{what} is empty: give at least one problem, or None for procedural ones.")
+            first: Any = problems[0]  # from users, so it may be anything
+            if not isinstance(first, Problem):
+                raise OptionError(f"{what} holds {first!r:.80}: every one must be a refiner_env.Problem.")
         if not self.splits:
             raise OptionError("problems is empty: give at least one split, or None for procedural problems.")
         self.split = next(iter(self.splits))
@@ -95,7 +98,7 @@ class Problems:
         """
         size = len(self.current)
         if isinstance(index, bool) or not isinstance(index, int | np.integer) or not 0 <= index < size:
-            raise OptionError(f"reset option index is {index}: there are {size} problems, 0 to {size - 1}.")
+            raise OptionError(f"reset option index is {index!r}: there are {size} problems, 0 to {size - 1}.")
         return int(index)
 
     def draw(self, rng: np.random.Generator) -> int:

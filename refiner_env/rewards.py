@@ -74,7 +74,11 @@ class Reward:
         """The reward, and its parts before weights."""
         total, values = 0.0, {}
         for name, weight, function in self.parts:
-            values[name] = value = float(function(attempt))
+            given: Any = function(attempt)  # a user's function may give anything
+            try:
+                values[name] = value = float(given)
+            except (TypeError, ValueError):
+                raise OptionError(f"The reward {name!r} gave {given!r:.80}: it must give a number.") from None
             total += weight * value
         return total, values
 

@@ -326,6 +326,8 @@ def test_nothing_shown_to_the_acting_critic_holds_gold() -> None:
         ({"generator": 3}, "generator is 3"),
         ({"first": "perturbations"}, "Did you mean 'perturbation'"),
         ({"right_share": 1.5}, "right_share is 1.5"),
+        ({"right_share": "1"}, "right_share is '1'"),
+        ({"judgment_weight": "1"}, "judgment_weight is '1'"),
     ],
 )
 def test_wrong_rules_are_refused_by_name_and_value(rules: dict[str, Any], said: str) -> None:

@@ -665,6 +665,8 @@ def test_feedback_of_any_length_stays_in_its_space() -> None:
         ({"task": 3}, "task.*3"),
         ({"problems": []}, "problems is empty"),
         ({"problems": 3}, "problems.*3"),
+        ({"problems": ["How many?"]}, "problems holds 'How many[?]'"),
+        ({"critic": OracleCritic}, "critic is <class .*OracleCritic'>.* a class has to be called with its task"),
     ],
     ids=str,
 )

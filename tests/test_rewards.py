@@ -211,6 +211,15 @@ def test_the_parts_are_told_before_weights() -> None:
     assert total == pytest.approx(0.2 * 5 / 6 - 0.1)
 
 
+@pytest.mark.parametrize("given", ["much", None])
+def test_a_function_that_gives_no_number_is_named(given: Any) -> None:
+    def mine(attempt: Attempt) -> Any:
+        return given
+
+    with pytest.raises(OptionError, match=f"reward 'mine' gave {given!r}: it must give a number"):
+        resolve_reward(mine)(attempt("x"))
+
+
 def test_functions_of_one_name_are_told_apart() -> None:
     first, second = (lambda attempt: 1.0), (lambda attempt: 2.0)
     total, parts = resolve_reward({first: 1.0, second: 10.0})(attempt(GOLD))

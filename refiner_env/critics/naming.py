@@ -127,8 +127,9 @@ def resolve_critic(critic: str | Critic, task: Task[Any]) -> Critic:
     if isinstance(critic, Critic):
         return critic
     if not isinstance(critic, str):
-        made = " Call it with the task, or give it a name: register_critic(name, it)." if callable(critic) else ""
-        raise OptionError(f"critic is {critic!r}: give a name, a path or a Critic.{made}")
+        raise OptionError(
+            f"critic is {critic!r}: give a name, a path or a Critic; a class has to be called with its task."
+        )
     if critic not in CRITICS.names() and os.path.isfile(os.path.join(critic, "config.json")):
         return _call(critic, CRITICS.resolve("learned"), task, (critic,), {})
     name, args, kwargs = read_call(critic)
