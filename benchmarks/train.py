@@ -175,7 +175,8 @@ def train(what: str, options: Any, folder: Path, console: Console, *, overwrite:
         record |= {"threshold": critic.threshold, "dev": asdict(figures)}
         console.print(f"On development problems: {figures}.", highlight=False, soft_wrap=True)
     (folder / "training.json").write_text(json.dumps(record, indent=2) + "\n")
-    console.print(f"Saved to {folder}: load it with --model, --critic or from_pretrained.", highlight=False)
+    option = "--critic" if what.startswith("critic") else "--generator"
+    console.print(f"Saved to {folder}: load it with {option}, --model or from_pretrained.", highlight=False)
 
 
 def _generator(lm: Seq2Seq, task: Task[Any], splits: Splits, o: GeneratorCommand, update: Update) -> Spent:

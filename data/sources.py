@@ -35,11 +35,11 @@ class DataOptions:
 
     source: str = option(
         "procedural",
-        "procedural, svamp, refiner-mwp, snlr, moral, files (with --train-file and --test-file), a folder saved by "
+        "procedural, svamp, refiner-mwp, snlr, moral, files (with a train-file and a test-file), a folder saved by "
         "`refiner data --out`, or module:function",
     )
     train_file: str = option("", "files: training problems in any known format, or hf:DATASET[:SPLIT]")
-    dev_file: str = option("", "files: development problems; none: part of the training problems")
+    dev_file: str = option("", "files: development problems, if not a part of the training problems")
     test_file: str = option("", "files: test problems")
     n_train: int = option(0, f"training problems; 0: all (procedural: {SIZES['train']})", low=0)
     n_dev: int = option(0, f"development problems; 0: all (procedural: {SIZES['dev']})", low=0)

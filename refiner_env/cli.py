@@ -12,7 +12,7 @@ from refiner_env.errors import RefinerError, UnknownNameError
 
 COMMANDS = {
     "compare": ("benchmarks.compare", "train supervised, PPO and REFINER on the same problems and print one table"),
-    "train": ("benchmarks.train", "train one model: generator, critic, refiner or ppo"),
+    "train": ("benchmarks.train", "train one model: generator, critic, critic-rl, refiner or ppo"),
     "evaluate": ("benchmarks.evaluate", "let a generator and a critic refine together and print accuracy per turn"),
     "pretrain": ("benchmarks.pretrain", "train a small base model from scratch on procedural exercises"),
     "play": ("refiner_env.playing", "act in an environment yourself, as its generator or as its critic"),
@@ -38,7 +38,7 @@ commands:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a subcommand. Errors of the person at the keyboard are one line on stderr and exit status 2."""
     args = list(sys.argv[1:] if argv is None else argv)
-    usage = USAGE.format(commands="\n".join(f"  {name:<10} {text}" for name, (_, text) in COMMANDS.items()))
+    usage = USAGE.format(commands="\n".join(f"  {name:<11}{text}" for name, (_, text) in COMMANDS.items()))
     if not args or args[0] in ("-h", "--help"):
         print(usage, end="")
         return 0 if args else 2

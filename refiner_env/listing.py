@@ -26,7 +26,8 @@ def main(argv: Sequence[str]) -> int:
     for name, (gold, origin, doc) in critics.items():
         table.add_row(name, gold, origin, doc)
     console.print(table)
-    ids = Table(Column("id", no_wrap=True), "critic", "gold", "from", title="Environments")
+    folded = [Column(heading, overflow="fold") for heading in ("critic", "gold", "from")]
+    ids = Table(Column("id", no_wrap=True), *folded, title="Environments")
     for id, spec in gym.registry.items():
         if id.startswith("Refiner/"):
             critic = spec.kwargs.get("critic", "")

@@ -105,4 +105,4 @@ def _range_text(low: float | None, high: float | None) -> str:
 def _show(value: Any) -> str:
     if isinstance(value, tuple):
         return " ".join(map(str, value))
-    return str(value) if value != "" else "none"
+    return str(value) if value != "" else "not given"

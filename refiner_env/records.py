@@ -59,7 +59,7 @@ def write_episodes(
         raise DataError(f"{path} cannot be written: {error.strerror}. Choose another file.") from None
 
 
-def read_episodes(path: Path, warn: Callable[[str], object] = warnings.warn) -> list[Record]:
+def read_episodes(path: str | Path, warn: Callable[[str], object] = warnings.warn) -> list[Record]:
     """Read what `write_episodes` wrote. Sequences in metadata come back as tuples.
 
     Lines that cannot be read, as of a process that was killed, are left out with one warning that numbers them.
@@ -71,7 +71,7 @@ def read_episodes(path: Path, warn: Callable[[str], object] = warnings.warn) -> 
         DataError: there is no such file, or no line of it is a recorded episode.
     """
     try:
-        lines = path.read_bytes().split(b"\n")
+        lines = Path(path).read_bytes().split(b"\n")
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from None
     records: list[Record] = []

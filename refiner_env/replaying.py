@@ -133,14 +133,19 @@ def _report(
 ) -> None:
     by = ", ".join(dict.fromkeys(record.critic for record in records))
     right = sum(bool(review.right and review.right.accepted) for review in reviews)
-    console.print(f"{len(records)} episodes, {len(reviews)} hypotheses, {right} of them right; recorded with {by}.")
+    counts = f"{_count(len(records), 'episode')}, {_count(len(reviews), 'hypothesis', 'hypotheses')}"
+    console.print(f"{counts}, {right} of them right; recorded with {by}.")
     disputed = [review for review in reviews if review.disputed]
     divided = [review for review in disputed if review.divided]
     for table in (_quality(names, reviews), _agreement(names, reviews)):
         console.print(table, soft_wrap=False)
-    console.print(f"{len(disputed)} disagreements, {len(divided)} of them on the verdict.")
+    console.print(f"{_count(len(disputed), 'disagreement')}, {len(divided)} of them on the verdict.")
     for review in [*divided, *(review for review in disputed if not review.divided)][:show]:
         console.print(_shown(review, names))
+
+
+def _count(n: int, one: str, many: str = "") -> str:
+    return f"{n} {one if n == 1 else many or f'{one}s'}"
 
 
 def _quality(names: Sequence[str], reviews: Sequence[Review]) -> Table:

@@ -167,7 +167,7 @@ def test_options_made_in_code_are_checked_too() -> None:
         "--quiet, --no-quiet print nothing (default: False)",
         "--seeds SEEDS [SEEDS ...] seeds (default: 0 1; at least 0)",
         "--warm-start.learning-rate LEARNING_RATE peak learning rate (default: 0.5; between 0.0 and 1.0)",
-        "--warm-start.name NAME what to call it (default: none)",
+        "--warm-start.name NAME what to call it (default: not given)",
         "--share SHARE fraction kept (default: 0.5; at most 0.9)",
     ],
 )

@@ -74,6 +74,11 @@ def test_sequences_become_tuples_at_any_depth() -> None:
     assert frozen({"a": [1, [2, {"b": [3]}]], "c": "text"}) == {"a": (1, (2, {"b": (3,)})), "c": "text"}
 
 
+def test_a_path_may_be_text(tmp_path: Path) -> None:
+    path = written(tmp_path / "e.jsonl", EPISODE)
+    assert read_episodes(str(path)) == read_episodes(path)
+
+
 def test_appending_keeps_what_is_there_and_writing_does_not(tmp_path: Path) -> None:
     path = written(tmp_path / "e.jsonl", EPISODE, append=True)
     written(path, CUT_SHORT, append=True)

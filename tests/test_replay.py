@@ -163,6 +163,11 @@ def test_disagreements_are_shown_and_all_written(tmp_path: Path, capsys: pytest.
     assert "exists: choose another file" in capsys.readouterr().err
 
 
+def test_one_is_told_in_the_singular(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["replay", str(recorded(tmp_path / "e.jsonl", n=1)), "--critic", "oracle"]) == 0
+    assert capsys.readouterr().out.startswith("1 episode, 2 hypotheses, ")
+
+
 def test_a_broken_line_is_told_and_the_rest_is_replayed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = recorded(tmp_path / "e.jsonl")
     path.write_text(path.read_text()[:-30])
