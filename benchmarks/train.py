@@ -13,8 +13,8 @@ from typing import Any
 from rich.console import Console
 
 from agents.critic import LearnedCritic
-from agents.models import BASE, open_model
-from agents.seq2seq import Seq2Seq
+from agents.lm import LanguageModel
+from agents.models import BASE, load_model, open_model
 from baselines.ppo import PPOOptions, train_ppo
 from benchmarks.arms import seed_everything
 from benchmarks.folders import claim
@@ -166,7 +166,7 @@ def train(what: str, options: Any, folder: Path, console: Console, *, overwrite:
     if what == "critic":
         critic = LearnedCritic(lm, task, writes=options.train.writes)
         if options.generator:
-            generator = Seq2Seq.load(options.generator)
+            generator = load_model(options.generator)
             critic = calibrated(critic, generator, task, splits.dev, options.turns)
         critic.save(folder)
         rng = random.Random(f"dev {options.seed}")
@@ -178,21 +178,21 @@ def train(what: str, options: Any, folder: Path, console: Console, *, overwrite:
     console.print(f"Saved to {folder}: load it with --model, --critic or from_pretrained.", highlight=False)
 
 
-def _generator(lm: Seq2Seq, task: Task[Any], splits: Splits, o: GeneratorCommand, update: Update) -> Spent:
+def _generator(lm: LanguageModel, task: Task[Any], splits: Splits, o: GeneratorCommand, update: Update) -> Spent:
     return warm_start(lm, task, splits.train, splits.dev, o.train, seed=o.seed, update=update)
 
 
-def _critic(lm: Seq2Seq, task: Task[Any], splits: Splits, o: CriticCommand, update: Update) -> Spent:
-    generator = Seq2Seq.load(o.generator) if o.generator else None
+def _critic(lm: LanguageModel, task: Task[Any], splits: Splits, o: CriticCommand, update: Update) -> Spent:
+    generator = load_model(o.generator) if o.generator else None
     return train_critic(lm, task, splits.train, splits.dev, o.train, seed=o.seed, update=update, generator=generator)
 
 
-def _critic_rl(lm: Seq2Seq, task: Task[Any], splits: Splits, o: CriticRLCommand, update: Update) -> Spent:
+def _critic_rl(lm: LanguageModel, task: Task[Any], splits: Splits, o: CriticRLCommand, update: Update) -> Spent:
     spent, _ = train_critic_rl(lm, task, splits.train, splits.dev, o.generator, o.train, seed=o.seed, update=update)
     return spent
 
 
-def _refiner(lm: Seq2Seq, task: Task[Any], splits: Splits, o: RefinerCommand, update: Update) -> Spent:
+def _refiner(lm: LanguageModel, task: Task[Any], splits: Splits, o: RefinerCommand, update: Update) -> Spent:
     return train_refiner(
         lm,
         task,
@@ -206,7 +206,7 @@ def _refiner(lm: Seq2Seq, task: Task[Any], splits: Splits, o: RefinerCommand, up
     )
 
 
-def _ppo(lm: Seq2Seq, task: Task[Any], splits: Splits, o: PPOCommand, update: Update) -> Spent:
+def _ppo(lm: LanguageModel, task: Task[Any], splits: Splits, o: PPOCommand, update: Update) -> Spent:
     spent, _ = train_ppo(
         lm,
         task,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from agents.seq2seq import Seq2Seq
+from agents.lm import LanguageModel
 from refiner_env.errors import RefinerError
 from trainers.progress import Update
 
@@ -52,7 +52,7 @@ class Spent:
 class Learner:
     """A model with its optimizer: accumulate losses with `backward`, then `step`."""
 
-    def __init__(self, lm: Seq2Seq, learning_rate: float) -> None:
+    def __init__(self, lm: LanguageModel, learning_rate: float) -> None:
         self.lm, self.learning_rate = lm, learning_rate
         self.optimizer = torch.optim.AdamW(lm.model.parameters(), lr=learning_rate, weight_decay=0.0, fused=True)
         self.spent = Spent()
@@ -61,7 +61,7 @@ class Learner:
     def backward(
         self, prompts: list[str], targets: list[str], weight: float = 1.0, weights: Sequence[float] | None = None
     ) -> float:
-        """Add the gradient of `weight` times the loss (`Seq2Seq.loss`); returns the loss before this factor."""
+        """Add the gradient of `weight` times the loss (`LanguageModel.loss`); returns the loss before this factor."""
         loss = self.lm.loss(prompts, targets, weights)
         (loss.mean * weight).backward()
         self.spent.tokens += loss.tokens
@@ -88,7 +88,7 @@ class Learner:
 class BestWeights:
     """Keeps the weights that score best on development problems."""
 
-    lm: Seq2Seq
+    lm: LanguageModel
     score: Callable[[], float]
     best: float = -1.0
     _weights: dict[str, torch.Tensor] = field(default_factory=dict)
@@ -110,7 +110,7 @@ class BestWeights:
 
 
 def fit(
-    lm: Seq2Seq,
+    lm: LanguageModel,
     batches: Iterator[Batch],
     *,
     learning_rate: float,

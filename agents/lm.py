@@ -1,7 +1,8 @@
-"""An encoder-decoder language model with its tokenizer: text in, text out, and a loss.
+"""A language model with its tokenizer: text in, text out, and a loss.
 
-Generator and critic are both one of these; what differs is the prompt. Every token that is generated
-or trained on is counted, because comparisons are made at equal tokens.
+Generator and critic are both one of these; what differs is the prompt. Encoder-decoders (`encoder_decoder.py`) and
+decoder-only models (`decoder_only.py`) differ in how a prompt becomes input and where a completion begins, and in
+nothing else. Every token that is generated or trained on is counted, because comparisons are made at equal tokens.
 """
 
 from __future__ import annotations
@@ -10,33 +11,23 @@ import contextlib
 import copy
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
-from transformers import (
-    AutoModelForSeq2SeqLM,
-    AutoTokenizer,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    T5Config,
-    T5ForConditionalGeneration,
-)
+from torch.nn import functional as F
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from agents.prompts import CONTROL_TOKENS
-from refiner_env.errors import CheckpointError
-
-SIZES = {
-    "tiny": {"d_model": 128, "d_ff": 512, "d_kv": 32, "num_heads": 4, "num_layers": 2},
-    "mini": {"d_model": 128, "d_ff": 512, "d_kv": 16, "num_heads": 8, "num_layers": 3, "num_decoder_layers": 2},
-    "small": {"d_model": 256, "d_ff": 1024, "d_kv": 32, "num_heads": 8, "num_layers": 5},
-}
-"""T5 shapes built from scratch: about 1, 1.4 and 10 M parameters with a 2,000-piece vocabulary."""
 
 IGNORED = -100
 """The label that cross-entropy leaves out: padding is never trained on."""
+
+Batch = dict[str, torch.Tensor]
+"""`input_ids` and `attention_mask` of prompts, each (N, P), on the model's device."""
 
 
 @dataclass(frozen=True)
@@ -49,15 +40,28 @@ class Loss:
     """Prompt and target tokens passed forward, padding not counted."""
 
 
-class Seq2Seq:
+@dataclass(frozen=True)
+class Forced:
+    """One teacher-forced pass over responses of R tokens."""
+
+    logits: torch.Tensor
+    """(N, R, V): position t predicts response token t."""
+    states: torch.Tensor | None
+    """(N, R, D): the last hidden states from which they come, where asked for."""
+
+
+class LanguageModel(ABC):
     """A model, its tokenizer and its token counts.
 
     Args:
-        model: any Hugging Face encoder-decoder.
+        model: any Hugging Face model of the kind.
         tokenizer: its tokenizer; control tokens that it lacks are added to it and to the model.
         max_prompt_tokens: longer prompts are cut at the end, and counted in `cut_prompts`; so are targets.
         max_new_tokens: the longest generation.
     """
+
+    marks: tuple[str, ...] = CONTROL_TOKENS
+    """The control tokens of its prompts."""
 
     def __init__(
         self,
@@ -70,49 +74,52 @@ class Seq2Seq:
         self.model, self.tokenizer = model, tokenizer
         self.max_prompt_tokens, self.max_new_tokens = max_prompt_tokens, max_new_tokens
         self.generated_tokens = self.cut_prompts = 0
-        self.add_tokens(CONTROL_TOKENS)
+        self.add_tokens(self.marks)
+
+    @property
+    def pad(self) -> int:
+        """The id of padding, which no text has."""
+        return int(self.tokenizer.pad_token_id)
+
+    @property
+    def start(self) -> dict[str, int]:
+        """What `generate` has to be told of the special tokens."""
+        return {"pad_token_id": self.pad, "eos_token_id": int(self.tokenizer.eos_token_id)}
+
+    @abstractmethod
+    def encode(self, prompts: Sequence[str]) -> Batch:
+        """Prompts as input, each (len(prompts), longest prompt); those that are cut are counted."""
+
+    @abstractmethod
+    def encode_targets(self, targets: Sequence[str]) -> torch.Tensor:
+        """Targets as responses, (N, R): their tokens with the end of sequence, padded on the right."""
+
+    @abstractmethod
+    def completions(self, sequences: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """What `generate` wrote beyond the batch, (N, R)."""
+
+    @abstractmethod
+    def teacher_forced(self, batch: Batch, responses: torch.Tensor, *, states: bool = False) -> Forced:
+        """One pass over prompts and their responses (N, R), padded on the right."""
+
+    @abstractmethod
+    def fits(self, prompt: str) -> bool:
+        """Whether it reads the whole prompt."""
 
     def add_tokens(self, tokens: Sequence[str]) -> None:
         """Make sure that the tokenizer has these marks: where it cannot spell one, all become tokens of their own."""
         # A piece may stand in the vocabulary with its leading space (our own tokenizers) or without (hub ones).
-        if any(self.tokenizer.unk_token_id in self._ids(token) for token in tokens):
+        if any(not self._is_whole(token) for token in tokens):
             self.tokenizer.add_tokens(list(tokens))
-            if len(self.tokenizer) > self.model.get_input_embeddings().num_embeddings:
-                self.model.resize_token_embeddings(len(self.tokenizer))
+            self.fit_vocabulary()
 
-    @classmethod
-    def build(cls, size: str, tokenizer: PreTrainedTokenizerBase, *, dropout: float = 0.0) -> Seq2Seq:
-        """A T5 from scratch in one of `SIZES`, randomly initialised from torch's global seed."""
-        config = T5Config(
-            vocab_size=len(tokenizer),
-            dropout_rate=dropout,
-            pad_token_id=tokenizer.pad_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            decoder_start_token_id=tokenizer.pad_token_id,
-            **SIZES[size],
-        )
-        return cls(T5ForConditionalGeneration(config).to(pick_device()), tokenizer)
+    def fit_vocabulary(self) -> None:
+        """Give every token of the tokenizer an embedding."""
+        if len(self.tokenizer) > self.model.get_input_embeddings().num_embeddings:
+            self.model.resize_token_embeddings(len(self.tokenizer))
 
-    @classmethod
-    def load(cls, name_or_path: str | Path, **config: Any) -> Seq2Seq:
-        """A model and tokenizer from a folder or a Hugging Face id.
-
-        Args:
-            config: entries of the model's config to load it with, such as `dropout_rate` of a T5.
-
-        Raises:
-            CheckpointError: nothing there, or not an encoder-decoder.
-        """
-        try:
-            model = AutoModelForSeq2SeqLM.from_pretrained(str(name_or_path), dtype=torch.float32, **config)
-            tokenizer = AutoTokenizer.from_pretrained(str(name_or_path))
-        except (OSError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise CheckpointError(
-                f"Cannot load an encoder-decoder model from {str(name_or_path)!r}: {reason}"
-                " Give a folder written by refiner train, a Hugging Face id of a T5, refiner-tiny or scratch:tiny."
-            ) from None
-        return cls(model.to(pick_device()), tokenizer)
+    def _is_whole(self, token: str) -> bool:
+        return self.tokenizer.unk_token_id not in self.ids(token)
 
     def save(self, folder: str | Path) -> None:
         """Write model (safetensors) and tokenizer so that `from_pretrained` reads them."""
@@ -129,14 +136,10 @@ class Seq2Seq:
             found.update(weights.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
         return found.hexdigest()[:32]
 
-    def fits(self, prompt: str) -> bool:
-        """Whether it reads the whole prompt."""
-        return len(self.tokenizer(prompt)["input_ids"]) <= self.max_prompt_tokens
-
-    def clone(self) -> Seq2Seq:
+    def clone(self) -> Self:
         """An independent copy with fresh counts."""
         lengths = {"max_prompt_tokens": self.max_prompt_tokens, "max_new_tokens": self.max_new_tokens}
-        return Seq2Seq(copy.deepcopy(self.model), self.tokenizer, **lengths)
+        return type(self)(copy.deepcopy(self.model), self.tokenizer, **lengths)
 
     def generate(
         self, prompts: Sequence[str], *, top_p: float | None = None, not_first: str = "", batch_size: int = 256
@@ -150,7 +153,7 @@ class Seq2Seq:
         """
         options: dict[str, Any] = {"do_sample": True, "top_p": top_p, "top_k": 0} if top_p else {"do_sample": False}
         if not_first:
-            options["begin_suppress_tokens"] = self._ids(not_first)[:1]
+            options["begin_suppress_tokens"] = self.ids(not_first)[:1]
         return [text for (text,) in self._decode(prompts, batch_size, num_beams=1, **options)]
 
     def likeliest(self, prompts: Sequence[str], count: int, *, batch_size: int = 64) -> list[list[str]]:
@@ -164,9 +167,10 @@ class Seq2Seq:
         with self.evaluating(), torch.inference_mode():
             for places in self._by_length(prompts, batch_size):
                 batch = self.encode([prompts[i] for i in places])
-                output = self.model.generate(**batch, max_new_tokens=self.max_new_tokens, **options)
-                self.generated_tokens += int((output[:, 1:] != self.tokenizer.pad_token_id).sum())
-                decoded = self.tokenizer.batch_decode(output, skip_special_tokens=True)
+                output = self.model.generate(**batch, max_new_tokens=self.max_new_tokens, **self.start, **options)
+                written = self.completions(output, batch)
+                self.generated_tokens += int((written != self.pad).sum())
+                decoded = self.tokenizer.batch_decode(written, skip_special_tokens=True)
                 each = len(decoded) // len(places)
                 for i, place in enumerate(places):
                     texts[place] = decoded[i * each : (i + 1) * each]
@@ -177,11 +181,11 @@ class Seq2Seq:
         found = [0.0] * len(prompts)
         with self.evaluating(), torch.inference_mode():
             for places in self._by_length(prompts, batch_size):
-                batch, labels = self.encode([prompts[i] for i in places]), self._labels([targets[i] for i in places])
-                logs = self.model(**batch, labels=labels).logits.float().log_softmax(-1)
-                written = labels != IGNORED
-                of_target = logs.gather(-1, labels.where(written, 0).unsqueeze(-1)).squeeze(-1) * written
-                for place, probability in zip(places, of_target.sum(1).exp().tolist(), strict=True):
+                responses = self.encode_targets([targets[i] for i in places])
+                logits = self.teacher_forced(self.encode([prompts[i] for i in places]), responses).logits
+                of_token = logits.float().log_softmax(-1).gather(-1, responses.unsqueeze(-1)).squeeze(-1)
+                of_target = (of_token * (responses != self.pad)).sum(1)
+                for place, probability in zip(places, of_target.exp().tolist(), strict=True):
                     found[place] = probability
         return found
 
@@ -192,29 +196,21 @@ class Seq2Seq:
             weights: one factor per target, as advantages in policy gradients; then each target's own average counts
                 with its factor, and they are averaged over targets.
         """
-        batch, labels = self.encode(prompts), self._labels(targets)
-        output = self.model(**batch, labels=labels)
-        mean = output.loss
-        if weights is not None:
-            of_token = torch.nn.functional.cross_entropy(
-                output.logits.transpose(1, 2), labels, ignore_index=IGNORED, reduction="none"
-            )
-            of_target = of_token.sum(1) / (labels != IGNORED).sum(1).clamp(min=1)
+        batch, responses = self.encode(prompts), self.encode_targets(targets)
+        live = responses != self.pad
+        logits = self.teacher_forced(batch, responses).logits
+        of_token = F.cross_entropy(
+            logits.flatten(0, 1),
+            responses.masked_fill(~live, IGNORED).flatten(),
+            ignore_index=IGNORED,
+            reduction="none",
+        ).view_as(responses)
+        if weights is None:
+            mean = of_token.sum() / live.sum()
+        else:
+            of_target = of_token.sum(1) / live.sum(1).clamp(min=1)
             mean = (of_target * torch.tensor(weights, device=of_target.device)).mean()
-        tokens = int(batch["attention_mask"].sum()) + int((labels != IGNORED).sum())
-        return Loss(mean, tokens)
-
-    def encode(self, prompts: Sequence[str]) -> dict[str, torch.Tensor]:
-        """`input_ids` and `attention_mask`, each (len(prompts), longest prompt), on the model's device."""
-        batch = self._tokenize(prompts, self.max_prompt_tokens)
-        if batch["input_ids"].shape[1] == self.max_prompt_tokens:
-            self.cut_prompts += int(batch["attention_mask"].all(dim=1).sum())
-        return {key: batch[key].to(self.model.device) for key in ("input_ids", "attention_mask")}
-
-    def _labels(self, targets: Sequence[str]) -> torch.Tensor:
-        labels = self._tokenize(targets, self.max_prompt_tokens)["input_ids"].to(self.model.device)
-        labels[labels == self.tokenizer.pad_token_id] = IGNORED
-        return labels
+        return Loss(mean, int(batch["attention_mask"].sum()) + int(live.sum()))
 
     @staticmethod
     def _by_length(prompts: Sequence[str], batch_size: int) -> list[list[int]]:
@@ -222,11 +218,8 @@ class Seq2Seq:
         order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
         return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
-    def _tokenize(self, texts: Sequence[str], max_length: int) -> dict[str, torch.Tensor]:
-        batch = self.tokenizer(list(texts), padding=True, truncation=True, max_length=max_length, return_tensors="pt")
-        return dict(batch)
-
-    def _ids(self, text: str) -> list[int]:
+    def ids(self, text: str) -> list[int]:
+        """The tokens of a text, no special ones added."""
         ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids
 
@@ -239,8 +232,3 @@ class Seq2Seq:
             yield
         finally:
             self.model.train(was_training)
-
-
-def pick_device() -> torch.device:
-    """The GPU where there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
