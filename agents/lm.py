@@ -74,6 +74,7 @@ class LanguageModel(ABC):
         self.model, self.tokenizer = model, tokenizer
         self.max_prompt_tokens, self.max_new_tokens = max_prompt_tokens, max_new_tokens
         self.generated_tokens = self.cut_prompts = 0
+        self.added: list[int] = []  # tokens that the model did not know before
         self.add_tokens(self.marks)
 
     @property
@@ -110,7 +111,9 @@ class LanguageModel(ABC):
         """Make sure that the tokenizer has these marks: where it cannot spell one, all become tokens of their own."""
         # A piece may stand in the vocabulary with its leading space (our own tokenizers) or without (hub ones).
         if any(not self._is_whole(token) for token in tokens):
+            known = len(self.tokenizer)
             self.tokenizer.add_tokens(list(tokens))
+            self.added += range(known, len(self.tokenizer))
             self.fit_vocabulary()
 
     def fit_vocabulary(self) -> None:
@@ -139,7 +142,9 @@ class LanguageModel(ABC):
     def clone(self) -> Self:
         """An independent copy with fresh counts."""
         lengths = {"max_prompt_tokens": self.max_prompt_tokens, "max_new_tokens": self.max_new_tokens}
-        return type(self)(copy.deepcopy(self.model), self.tokenizer, **lengths)
+        other = type(self)(copy.deepcopy(self.model), self.tokenizer, **lengths)
+        other.added = list(self.added)
+        return other
 
     def generate(
         self, prompts: Sequence[str], *, top_p: float | None = None, not_first: str = "", batch_size: int = 256

@@ -20,6 +20,7 @@ from agents import decoder_only, encoder_decoder
 from agents.decoder_only import DecoderOnly
 from agents.encoder_decoder import EncoderDecoder
 from agents.lm import LanguageModel
+from agents.lora import base_of, load_adapter
 from agents.tokenizer import train_tokenizer
 from data.negatives import critic_pairs
 from refiner_env.errors import CheckpointError, UnknownNameError
@@ -76,9 +77,10 @@ def load_model(name_or_path: str | Path, **config: Any) -> LanguageModel:
     """
     name = str(name_or_path)
     try:
-        encoder_decoder = AutoConfig.from_pretrained(name).is_encoder_decoder
+        base = base_of(name) or name
+        encoder_decoder = AutoConfig.from_pretrained(base).is_encoder_decoder
         loader = AutoModelForSeq2SeqLM if encoder_decoder else AutoModelForCausalLM
-        model = loader.from_pretrained(name, dtype=torch.float32, **config)
+        model = loader.from_pretrained(base, dtype=torch.float32, **config)
         tokenizer = AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
@@ -86,7 +88,12 @@ def load_model(name_or_path: str | Path, **config: Any) -> LanguageModel:
             f"Cannot load a language model from {name!r}: {reason}"
             " Give a folder written by refiner train, a Hugging Face id, refiner-tiny or scratch:tiny."
         ) from None
-    return (EncoderDecoder if encoder_decoder else DecoderOnly)(model.to(pick_device()), tokenizer)
+    lm: LanguageModel = (EncoderDecoder if encoder_decoder else DecoderOnly)(model, tokenizer)
+    lm.fit_vocabulary()
+    if base != name:
+        load_adapter(lm, name)
+    lm.model.to(pick_device())
+    return lm
 
 
 def pick_device() -> torch.device:

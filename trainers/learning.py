@@ -54,7 +54,8 @@ class Learner:
 
     def __init__(self, lm: LanguageModel, learning_rate: float) -> None:
         self.lm, self.learning_rate = lm, learning_rate
-        self.optimizer = torch.optim.AdamW(lm.model.parameters(), lr=learning_rate, weight_decay=0.0, fused=True)
+        self.trained = [p for p in lm.model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(self.trained, lr=learning_rate, weight_decay=0.0, fused=True)
         self.spent = Spent()
         lm.model.train()
 
@@ -73,7 +74,7 @@ class Learner:
         Raises:
             RefinerError: the gradient is not finite; the weights are untouched.
         """
-        norm = torch.nn.utils.clip_grad_norm_(self.lm.model.parameters(), MAX_GRADIENT_NORM)
+        norm = torch.nn.utils.clip_grad_norm_(self.trained, MAX_GRADIENT_NORM)
         if not torch.isfinite(norm):
             raise RefinerError(f"Gradient norm {norm} at step {self.spent.steps}: lower the learning rate.")
         rate = self.learning_rate * (min(1.0, (done + 1e-3) / WARMUP) if done < WARMUP else (1 - done) / (1 - WARMUP))
@@ -100,13 +101,18 @@ class BestWeights:
         self.lm.generated_tokens = generated  # scoring is not rollout
         if score > self.best:
             self.best = score
-            self._weights = {k: v.detach().clone() for k, v in self.lm.model.state_dict().items()}
+            self._weights = {k: p.detach().clone() for k, p in self._trained()}
         return score
 
     def restore(self) -> None:
         """Put the best weights back."""
-        if self._weights:
-            self.lm.model.load_state_dict(self._weights)
+        with torch.no_grad():
+            for name, parameter in self._trained() if self._weights else ():
+                parameter.copy_(self._weights[name])
+
+    def _trained(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
+        """What training changes: all of a model, or its adapter."""
+        return ((name, p) for name, p in self.lm.model.named_parameters() if p.requires_grad)
 
 
 def fit(

@@ -12,7 +12,6 @@ from __future__ import annotations
 import ast
 import importlib.metadata
 import inspect
-import os
 import re
 import warnings
 from collections.abc import Callable
@@ -21,7 +20,7 @@ from typing import Any, TypeVar
 import gymnasium as gym
 
 from refiner_env.errors import OptionError, RefinerError
-from refiner_env.registry import Registry, load_object
+from refiner_env.registry import Registry, holds_model, load_object
 from refiner_env.tasks import TASKS
 from refiner_env.types import Critic, Task
 
@@ -130,7 +129,7 @@ def resolve_critic(critic: str | Critic, task: Task[Any]) -> Critic:
         return critic
     if not isinstance(critic, str):
         raise OptionError(f"critic is {critic!r}: give a name, a path or a Critic.")
-    if critic not in CRITICS.names() and os.path.isfile(os.path.join(critic, "config.json")):
+    if critic not in CRITICS.names() and holds_model(critic):
         return _call(critic, CRITICS.resolve("learned"), task, (critic,), {})
     name, args, kwargs = read_call(critic)
     return _call(name, CRITICS.resolve(name), task, args, kwargs)
