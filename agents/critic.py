@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from agents.models import BASE_FOLDER
+from agents.lm import LanguageModel
+from agents.models import BASE_FOLDER, load_model
 from agents.prompts import critic_prompts, generator_prompt
-from agents.seq2seq import Seq2Seq
 from refiner_env.types import Critic, Fault, Feedback, ParseFailure, Problem, Task
 
 SETTINGS = "critic.json"
@@ -32,14 +32,14 @@ class LearnedCritic(Critic):
         writes: one of `WRITES`.
     """
 
-    def __init__(self, lm: Seq2Seq, task: Task[Any], threshold: float = 0.5, writes: str = "feedback") -> None:
+    def __init__(self, lm: LanguageModel, task: Task[Any], threshold: float = 0.5, writes: str = "feedback") -> None:
         self.lm, self.task, self.threshold, self.writes = lm, task, threshold, writes
 
     @classmethod
     def load(cls, folder: str | Path, task: Task[Any]) -> LearnedCritic:
         """The critic saved in a folder, or a plain model as a critic with the default settings."""
         settings = Path(folder) / SETTINGS
-        return cls(Seq2Seq.load(folder), task, **(json.loads(settings.read_text()) if settings.exists() else {}))
+        return cls(load_model(folder), task, **(json.loads(settings.read_text()) if settings.exists() else {}))
 
     def save(self, folder: str | Path) -> None:
         """Write model, tokenizer and settings."""

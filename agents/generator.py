@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from agents.lm import LanguageModel
+from agents.models import load_model
 from agents.prompts import generator_prompts
-from agents.seq2seq import Seq2Seq
 from refiner_env.memory import Memory
 from refiner_env.types import Agent, Observations
 
@@ -14,20 +15,20 @@ BEAMS = 4
 
 
 class Generator(Agent):
-    """Acts by decoding from a `Seq2Seq`.
+    """Acts by decoding from a `LanguageModel`.
 
     Greedily it never proposes in one episode what it has proposed before, as far as beam search finds anything else:
     an episode goes on because the last hypotheses were rejected, and the prompt tells only the last. With `top_p` it
     samples from the nucleus of this mass, and may repeat itself.
     """
 
-    def __init__(self, lm: Seq2Seq, top_p: float | None = None) -> None:
+    def __init__(self, lm: LanguageModel, top_p: float | None = None) -> None:
         self.lm, self.top_p, self.memory = lm, top_p, Memory()
 
     @classmethod
     def load(cls, folder: str | Path) -> Generator:
         """The generator of a saved model, decoding greedily."""
-        return cls(Seq2Seq.load(folder))
+        return cls(load_model(folder))
 
     def act(self, observations: Observations) -> list[str]:
         prompts = generator_prompts(observations)
@@ -45,7 +46,7 @@ class Generator(Agent):
 class Retrier(Agent):
     """The control without feedback: greedy first, then new samples of the same first prompt."""
 
-    def __init__(self, lm: Seq2Seq, top_p: float) -> None:
+    def __init__(self, lm: LanguageModel, top_p: float) -> None:
         self.lm, self.top_p = lm, top_p
 
     def act(self, observations: Observations) -> list[str]:

@@ -5,6 +5,9 @@
                              (with a history of k turns: the last k, each so, oldest first)
     critic:                  <problem> <previous> <hypothesis>
 
+A decoder-only model reads `<answer>` after it, or, where its tokenizer has a chat template, all of it as a user's
+message (`decoder_only.py`).
+
 REFINER's code writes the first two in three inconsistent ways with marks that its tokenizer does not
 know; here the marks are tokens, added to any tokenizer that lacks them.
 """
@@ -15,7 +18,7 @@ from collections.abc import Sequence
 
 from refiner_env.types import Observations
 
-PREVIOUS, HINT = "<previous>", "<hint>"
+PREVIOUS, HINT, ANSWER = "<previous>", "<hint>", "<answer>"
 CONTROL_TOKENS = (PREVIOUS, HINT)
 _SPECIAL_TOKENS = ("<pad>", "</s>", "<unk>")
 
@@ -26,7 +29,7 @@ def plain(text: str) -> str:
     White space becomes single spaces, and half of a surrogate pair a question mark.
     """
     text = text.encode("utf-8", "replace").decode("utf-8")
-    for token in (*CONTROL_TOKENS, *_SPECIAL_TOKENS):
+    for token in (*CONTROL_TOKENS, ANSWER, *_SPECIAL_TOKENS):
         text = text.replace(token, token.strip("</>"))
     return " ".join(text.split())
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from agents.models import BASE_FOLDER
+from agents.lm import LanguageModel
+from agents.models import BASE_FOLDER, load_model
 from agents.prompts import plain
-from agents.seq2seq import Seq2Seq
 from refiner_env.critics.prompting import Prompting
 from refiner_env.types import Critic, Feedback, Problem, Task
 
@@ -24,7 +24,7 @@ class SelfCritic(Critic):
         shots: worked examples in each prompt (`Prompting`).
     """
 
-    def __init__(self, lm: Seq2Seq, task: Task[Any], shots: int = 1) -> None:
+    def __init__(self, lm: LanguageModel, task: Task[Any], shots: int = 1) -> None:
         self.lm, self.task, self.prompting = lm, task, Prompting(task, shots)
 
     def critique(self, problems: Sequence[Problem], hypotheses: Sequence[str]) -> list[Feedback]:
@@ -48,4 +48,4 @@ def self_critic(task: Task[Any], folder: str = "", shots: int = 1) -> SelfCritic
             trained to follow instructions.
         shots: worked examples in each prompt.
     """
-    return SelfCritic(Seq2Seq.load(folder or BASE_FOLDER), task, shots)
+    return SelfCritic(load_model(folder or BASE_FOLDER), task, shots)

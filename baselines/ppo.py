@@ -1,11 +1,11 @@
-"""TRL's PPO on the same T5, in the same environments.
+"""TRL's PPO on the same models, in the same environments.
 
 TRL 1.12's `PPOTrainer` (the last release that has one) is decoder-only: it concatenates query and
-response and cuts at the query's length. Here the "query" is a single number, the problem's row + 1, and three
-adapters look the rest up:
+response and cuts at the query's length. Here the "query" is a single number that stands for the problem's row, and
+three adapters look the rest up, for encoder-decoders and decoder-only models alike:
 
-    Policy   generate: row -> prompt -> T5 -> response;  forward: one teacher-forced pass
-    Value    a second T5 whose decoder states give V(s), one scalar per response token
+    Policy   generate: row -> prompt -> model -> response;  forward: one teacher-forced pass
+    Value    a second model whose last hidden states give V(s), one scalar per response token
     Reward   decodes the response and steps the vector environment with it
 
 so that PPO's rollouts are steps of the environments that everyone else acts in. It learns the first turn
@@ -29,10 +29,9 @@ from gymnasium.vector import AutoresetMode
 from torch import nn
 from transformers import GenerationConfig, PrinterCallback, ProgressCallback, TrainerCallback
 
+from agents.lm import Batch, Forced, LanguageModel
 from agents.prompts import generator_prompts
-from agents.seq2seq import Seq2Seq
 from refiner_env.envs import RefinerVectorEnv
-from refiner_env.errors import RefinerError
 from refiner_env.options import option
 from refiner_env.types import Problem, RewardFunction, Task
 from trainers.learning import CHECKS, BestWeights, Spent
@@ -58,36 +57,41 @@ class PPOOptions:
 
 
 class Rows:
-    """The training problems as the environment shows them, by row."""
+    """The training problems as the environment shows them, by row.
 
-    def __init__(self, lm: Seq2Seq, env: RefinerVectorEnv) -> None:
+    A row's id, which stands for its prompt in TRL's sequences, is never the padding's.
+    """
+
+    def __init__(self, lm: LanguageModel, env: RefinerVectorEnv) -> None:
         self.lm, self.env = lm, env
         self.prompts: dict[int, str] = {}
         self.trained_tokens = 0  # passed forward and backward, through the policy and through the value model
 
+    def id_of(self, row: int) -> int:
+        """The id of a row."""
+        return row if row < self.lm.pad else row + 1
+
+    def rows_of(self, sequences: torch.Tensor) -> list[int]:
+        """The rows of sequences (N, 1 or more) that begin with their ids."""
+        return [id if id < self.lm.pad else id - 1 for id in sequences[:, 0].tolist()]
+
     def begin(self, query: torch.Tensor) -> None:
         """Reset the environment to the rows of a query (N, 1); its first observations become the prompts."""
-        rows = (query[:, 0] - 1).tolist()
+        rows = self.rows_of(query)
         observations, _ = self.env.reset(options={"index": rows})
         shown = select(observations, np.arange(len(rows)))
         self.prompts.update(zip(rows, generator_prompts(shown), strict=True))
 
-    def encode(self, query: torch.Tensor) -> dict[str, torch.Tensor]:
+    def encode(self, query: torch.Tensor) -> Batch:
         """Prompts of the rows in a query (N, 1 or more), tokenized and padded."""
-        return self.lm.encode([self.prompts[row] for row in (query[:, 0] - 1).tolist()])
+        return self.lm.encode([self.prompts[row] for row in self.rows_of(query)])
 
-    def teacher_forced(self, sequences: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Inputs of one pass over sequences (N, 1 + R) of row and response; counted if it learns."""
+    def teacher_forced(self, lm: LanguageModel, sequences: torch.Tensor, *, states: bool = False) -> Forced:
+        """One pass of a model over sequences (N, 1 + R) of row and response; counted if it learns."""
         prompts, responses = self.encode(sequences), sequences[:, 1:]
         if torch.is_grad_enabled():
-            live = responses != self.lm.tokenizer.pad_token_id
-            self.trained_tokens += int(prompts["attention_mask"].sum()) + int(live.sum())
-        return {**prompts, "decoder_input_ids": shifted(responses, self.lm.model.config.decoder_start_token_id)}
-
-
-def shifted(responses: torch.Tensor, start: int) -> torch.Tensor:
-    """Decoder input for teacher forcing: responses (N, R) moved right by one, `start` first."""
-    return torch.cat([torch.full_like(responses[:, :1], start), responses[:, :-1]], dim=1)
+            self.trained_tokens += int(prompts["attention_mask"].sum()) + int((responses != lm.pad).sum())
+        return lm.teacher_forced(prompts, responses, states=states)
 
 
 def with_last_row(rows: torch.Tensor) -> torch.Tensor:
@@ -106,52 +110,48 @@ def remove_dropout(model: nn.Module) -> None:
 
 
 class Policy(nn.Module):
-    """The T5 as PPOTrainer's policy or reference."""
+    """The model as PPOTrainer's policy or reference."""
 
     is_gradient_checkpointing = False
 
-    def __init__(self, lm: Seq2Seq, rows: Rows) -> None:
+    def __init__(self, lm: LanguageModel, rows: Rows) -> None:
         super().__init__()
-        self.t5, self.config, self.generation_config = lm.model, lm.model.config, lm.model.generation_config
-        self.pad = int(lm.tokenizer.pad_token_id)
-        self.rows, self.generated_tokens = rows, 0
+        self.model, self.config, self.generation_config = lm.model, lm.model.config, lm.model.generation_config
+        self.lm, self.rows, self.generated_tokens = lm, rows, 0
 
     def generate(self, input_ids: torch.Tensor, generation_config: GenerationConfig, **_: Any) -> SimpleNamespace:
         """Sampled responses: sequences (N, 1 + R) that begin with the row, and scores, R times (N, V)."""
         self.rows.begin(input_ids)
-        generation_config.update(
-            decoder_start_token_id=self.config.decoder_start_token_id,
-            pad_token_id=self.pad,
-            eos_token_id=self.config.eos_token_id,
-            suppress_tokens=[self.pad],
-        )
-        output = self.t5.generate(
-            **self.rows.encode(input_ids),
+        generation_config.update(**self.lm.start, suppress_tokens=[self.lm.pad])
+        prompts = self.rows.encode(input_ids)
+        output = self.model.generate(
+            **prompts,
             generation_config=generation_config,
             return_dict_in_generate=True,
             output_scores=True,
         )
-        responses = output.sequences[:, 1:]
-        self.generated_tokens += int((responses != self.pad).sum())
+        responses = self.lm.completions(output.sequences, prompts)
+        self.generated_tokens += int((responses != self.lm.pad).sum())
         return SimpleNamespace(sequences=torch.cat([input_ids, responses], dim=1), scores=output.scores)
 
     def forward(self, input_ids: torch.Tensor, **_: Any) -> SimpleNamespace:
         """Logits (N, 1 + R, V): position t predicts response token t."""
-        logits = self.t5(**self.rows.teacher_forced(input_ids)).logits
-        logits[..., self.pad] = _NEVER
+        logits = self.rows.teacher_forced(self.lm, input_ids).logits
+        logits[..., self.lm.pad] = _NEVER
         return SimpleNamespace(logits=with_last_row(logits))
 
 
 class ValueBackbone(nn.Module):
-    """A T5 that returns its decoder states, (N, 1 + R, d_model)."""
+    """A copy of the model that returns its last hidden states, (N, 1 + R, D)."""
 
-    def __init__(self, lm: Seq2Seq, rows: Rows) -> None:
+    def __init__(self, lm: LanguageModel, rows: Rows) -> None:
         super().__init__()
-        self.t5, self.rows = lm.model, rows
+        self.model, self.lm, self.rows = lm.model, lm, rows
 
     def forward(self, input_ids: torch.Tensor, **_: Any) -> SimpleNamespace:
-        output = self.t5(**self.rows.teacher_forced(input_ids), output_hidden_states=True)
-        return SimpleNamespace(hidden_states=(with_last_row(output.decoder_hidden_states[-1]),))
+        states = self.rows.teacher_forced(self.lm, input_ids, states=True).states
+        assert states is not None
+        return SimpleNamespace(hidden_states=(with_last_row(states),))
 
 
 class Value(nn.Module):
@@ -159,10 +159,10 @@ class Value(nn.Module):
 
     base_model_prefix = "backbone"
 
-    def __init__(self, lm: Seq2Seq, rows: Rows) -> None:
+    def __init__(self, lm: LanguageModel, rows: Rows) -> None:
         super().__init__()
         self.backbone = ValueBackbone(lm, rows)
-        self.score = nn.Linear(lm.model.config.d_model, 1).to(lm.model.device)
+        self.score = nn.Linear(lm.model.config.hidden_size, 1).to(lm.model.device)
         nn.init.zeros_(self.score.weight)
         nn.init.zeros_(self.score.bias)
 
@@ -170,7 +170,7 @@ class Value(nn.Module):
 class EnvironmentReward(nn.Module):
     """Steps the environment with the decoded responses and gives its rewards, at every position (N, 1 + R, 1)."""
 
-    def __init__(self, lm: Seq2Seq, env: RefinerVectorEnv) -> None:
+    def __init__(self, lm: LanguageModel, env: RefinerVectorEnv) -> None:
         super().__init__()
         self.lm, self.env = lm, env
 
@@ -188,7 +188,7 @@ class Reward(nn.Module):
 
     base_model_prefix = "backbone"
 
-    def __init__(self, lm: Seq2Seq, env: RefinerVectorEnv) -> None:
+    def __init__(self, lm: LanguageModel, env: RefinerVectorEnv) -> None:
         super().__init__()
         self.backbone, self.score = EnvironmentReward(lm, env), nn.Identity()
 
@@ -228,7 +228,7 @@ class _Watch(TrainerCallback):
 
 
 def train_ppo(
-    lm: Seq2Seq,
+    lm: LanguageModel,
     task: Task[Any],
     train: Sequence[Problem],
     options: PPOOptions,
@@ -255,10 +255,6 @@ def train_ppo(
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
     from trl.experimental.ppo import PPOConfig, PPOTrainer  # costs seconds of import: late
 
-    if lm.tokenizer.pad_token_id != 0:
-        raise RefinerError(
-            f"PPO needs a tokenizer whose padding is token 0, as T5's is; this one's is {lm.tokenizer.pad_token_id}."
-        )
     started = time.monotonic()
     size = min(options.batch_size, len(train))
     env = RefinerVectorEnv(
@@ -305,8 +301,8 @@ def train_ppo(
             ref_model=Policy(copies[0], rows),
             reward_model=Reward(lm, env),
             value_model=Value(copies[1], rows),
-            train_dataset=datasets.Dataset.from_dict({"input_ids": [[i + 1] for i in range(len(train))]}),
-            eval_dataset=datasets.Dataset.from_dict({"input_ids": [[1]]}),
+            train_dataset=datasets.Dataset.from_dict({"input_ids": [[rows.id_of(i)] for i in range(len(train))]}),
+            eval_dataset=datasets.Dataset.from_dict({"input_ids": [[rows.id_of(0)]]}),
         )
         for printing in (PrinterCallback, ProgressCallback):
             trainer.remove_callback(printing)

@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from agents.seq2seq import Seq2Seq
+from agents.lm import LanguageModel
 from refiner_env.types import Problem, Task
 from trainers.learning import Spent, fit
 from trainers.progress import Update
@@ -14,7 +14,7 @@ from trainers.warm_start import first_accuracy, supervised_batches
 
 
 def train_supervised_plus(
-    lm: Seq2Seq,
+    lm: LanguageModel,
     task: Task[Any],
     train: Sequence[Problem],
     dev: Sequence[Problem],

@@ -16,8 +16,8 @@ import torch
 
 from agents.critic import LearnedCritic
 from agents.generator import Generator, Retrier
-from agents.models import open_model
-from agents.seq2seq import Seq2Seq
+from agents.lm import LanguageModel
+from agents.models import load_model, open_model
 from baselines.ppo import train_ppo
 from baselines.supervised import train_supervised_plus
 from benchmarks.presets import WARM_START, CompareOptions
@@ -36,7 +36,7 @@ from trainers.refiner import RefinerOptions, train_refiner
 from trainers.rollout import play
 from trainers.warm_start import first_accuracy, warm_start, warm_start_share
 
-Trained = tuple[Seq2Seq, Spent, dict[str, Any]]
+Trained = tuple[LanguageModel, Spent, dict[str, Any]]
 """A model, what it spent beyond the weights that it started from, and figures for the report."""
 
 
@@ -136,7 +136,7 @@ class Training:
         done = folder / "spent.json"
         if done.exists():
             record = json.loads(done.read_text())
-            return Seq2Seq.load(folder), Spent(**record["spent"]), record["figures"]
+            return load_model(folder), Spent(**record["spent"]), record["figures"]
         shutil.rmtree(folder, ignore_errors=True)
         seed_everything(self.seed, name)
         with self.progress.to(folder / "metrics.jsonl").stage(f"seed {self.seed} {name}") as update:

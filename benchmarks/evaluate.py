@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from agents.generator import Generator
-from agents.seq2seq import Seq2Seq
+from agents.models import load_model
 from benchmarks.statistics import interval
 from data import DataOptions, content_hash, load_splits
 from refiner_env.critics import resolve_critic
@@ -80,7 +80,7 @@ def evaluate(options: EvaluateOptions, out: Path | None, console: Console, recor
     problems = splits.parts[options.split]
     if not problems:
         raise OptionError(f"The {options.split} split of {splits.name!r} is empty: choose another --split.")
-    agent = Generator(Seq2Seq.load(options.generator))
+    agent = Generator(load_model(options.generator))
     episodes = play(
         agent,
         task,

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from agents.lm import LanguageModel
 from agents.models import SCRATCH, check_spec
-from agents.seq2seq import Seq2Seq
 from benchmarks.folders import claim
 from data.skills import SKILLS
 from refiner_env.options import add_options, flag, option, read_options, section, to_dict
@@ -66,7 +66,7 @@ def run(options: PretrainCommand, folder: Path, console: Console, *, overwrite: 
 
 
 def model_card(
-    options: PretrainCommand, lm: Seq2Seq, spent: Spent, checks: Sequence[Check], losses: dict[str, float]
+    options: PretrainCommand, lm: LanguageModel, spent: Spent, checks: Sequence[Check], losses: dict[str, float]
 ) -> str:
     """What a user has to know of the model: data, command, cost, and what it can do."""
     changed = " ".join(_changed(options))

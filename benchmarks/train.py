@@ -13,8 +13,9 @@ from typing import Any
 from rich.console import Console
 
 from agents.critic import LearnedCritic
-from agents.models import BASE, open_model
-from agents.seq2seq import Seq2Seq
+from agents.lm import LanguageModel
+from agents.lora import LoraOptions, add_adapter
+from agents.models import BASE, load_model, open_model
 from baselines.ppo import PPOOptions, train_ppo
 from benchmarks.arms import seed_everything
 from benchmarks.folders import claim
@@ -37,6 +38,7 @@ from trainers.refiner import RefinerOptions, check_options, train_refiner
 from trainers.warm_start import WarmStartOptions, first_accuracy, warm_start, warm_start_share
 
 _TASK = option("MathWordProblem", "the task")
+_LORA = option(False, "train a low-rank adapter (LoRA) beside the frozen model")
 _MODEL = "the model to start from: refiner-tiny, scratch:tiny, :mini or :small, a folder or a Hugging Face id"
 
 
@@ -47,6 +49,8 @@ class GeneratorCommand:
     task: str = _TASK
     model: str = option(BASE, _MODEL)
     seed: int = option(0, "seed of training", low=0)
+    lora: bool = _LORA
+    adapter: LoraOptions = section(LoraOptions, "the adapter")
     data: DataOptions = section(DataOptions, "problems")
     train: WarmStartOptions = section(WarmStartOptions, "warm start")
 
@@ -62,6 +66,8 @@ class CriticCommand:
     )
     turns: int = option(3, "turns for which the threshold is chosen", low=2, high=16)
     seed: int = option(0, "seed of training", low=0)
+    lora: bool = _LORA
+    adapter: LoraOptions = section(LoraOptions, "the adapter")
     data: DataOptions = section(DataOptions, "problems")
     train: CriticOptions = section(CriticOptions, "critic training")
 
@@ -74,6 +80,8 @@ class CriticRLCommand:
     model: str = option("", "the critic to go on with: a folder of `refiner train critic` (one that writes feedback)")
     generator: str = option("scripted", "who answers: a trained generator's folder, or the scripted editor")
     seed: int = option(0, "seed of training", low=0)
+    lora: bool = _LORA
+    adapter: LoraOptions = section(LoraOptions, "the adapter")
     data: DataOptions = section(DataOptions, "problems")
     train: CriticRLOptions = section(CriticRLOptions, "reinforcement learning")
 
@@ -89,6 +97,8 @@ class RefinerCommand:
     )
     seed: int = option(0, "seed of training; that of the warm start where the source is `unseen`", low=0)
     warm_start_share: float = option(1.0, "share of the problems that the warm start saw", low=0.0, high=1.0)
+    lora: bool = _LORA
+    adapter: LoraOptions = section(LoraOptions, "the adapter")
     data: DataOptions = section(DataOptions, "problems")
     train: RefinerOptions = section(RefinerOptions, "REFINER training")
 
@@ -101,6 +111,8 @@ class PPOCommand:
     model: str = option("", "the warm-started generator: a folder of `refiner train generator` or a Hugging Face id")
     token_budget: int = option(1_000_000, "stop after this many training tokens", low=1)
     seed: int = option(0, "seed of training", low=0)
+    lora: bool = _LORA
+    adapter: LoraOptions = section(LoraOptions, "the adapter")
     data: DataOptions = section(DataOptions, "problems")
     train: PPOOptions = section(PPOOptions, "PPO")
 
@@ -154,6 +166,8 @@ def train(what: str, options: Any, folder: Path, console: Console, *, overwrite:
     require_problems(task, splits)
     seed_everything(options.seed, what)
     lm = open_model(options.model, task, splits.train)
+    if options.lora:
+        add_adapter(lm, options.adapter)
     record: dict[str, Any] = {"what": what, "options": to_dict(options), "data_hash": content_hash(splits)}
     claim(folder, "training.json", overwrite=overwrite)
     (folder / "training.json").write_text(json.dumps(record, indent=2) + "\n")
@@ -166,7 +180,7 @@ def train(what: str, options: Any, folder: Path, console: Console, *, overwrite:
     if what == "critic":
         critic = LearnedCritic(lm, task, writes=options.train.writes)
         if options.generator:
-            generator = Seq2Seq.load(options.generator)
+            generator = load_model(options.generator)
             critic = calibrated(critic, generator, task, splits.dev, options.turns)
         critic.save(folder)
         rng = random.Random(f"dev {options.seed}")
@@ -179,21 +193,21 @@ def train(what: str, options: Any, folder: Path, console: Console, *, overwrite:
     console.print(f"Saved to {folder}: load it with {option}, --model or from_pretrained.", highlight=False)
 
 
-def _generator(lm: Seq2Seq, task: Task[Any], splits: Splits, o: GeneratorCommand, update: Update) -> Spent:
+def _generator(lm: LanguageModel, task: Task[Any], splits: Splits, o: GeneratorCommand, update: Update) -> Spent:
     return warm_start(lm, task, splits.train, splits.dev, o.train, seed=o.seed, update=update)
 
 
-def _critic(lm: Seq2Seq, task: Task[Any], splits: Splits, o: CriticCommand, update: Update) -> Spent:
-    generator = Seq2Seq.load(o.generator) if o.generator else None
+def _critic(lm: LanguageModel, task: Task[Any], splits: Splits, o: CriticCommand, update: Update) -> Spent:
+    generator = load_model(o.generator) if o.generator else None
     return train_critic(lm, task, splits.train, splits.dev, o.train, seed=o.seed, update=update, generator=generator)
 
 
-def _critic_rl(lm: Seq2Seq, task: Task[Any], splits: Splits, o: CriticRLCommand, update: Update) -> Spent:
+def _critic_rl(lm: LanguageModel, task: Task[Any], splits: Splits, o: CriticRLCommand, update: Update) -> Spent:
     spent, _ = train_critic_rl(lm, task, splits.train, splits.dev, o.generator, o.train, seed=o.seed, update=update)
     return spent
 
 
-def _refiner(lm: Seq2Seq, task: Task[Any], splits: Splits, o: RefinerCommand, update: Update) -> Spent:
+def _refiner(lm: LanguageModel, task: Task[Any], splits: Splits, o: RefinerCommand, update: Update) -> Spent:
     return train_refiner(
         lm,
         task,
@@ -207,7 +221,7 @@ def _refiner(lm: Seq2Seq, task: Task[Any], splits: Splits, o: RefinerCommand, up
     )
 
 
-def _ppo(lm: Seq2Seq, task: Task[Any], splits: Splits, o: PPOCommand, update: Update) -> Spent:
+def _ppo(lm: LanguageModel, task: Task[Any], splits: Splits, o: PPOCommand, update: Update) -> Spent:
     spent, _ = train_ppo(
         lm,
         task,

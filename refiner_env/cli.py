@@ -17,6 +17,7 @@ COMMANDS = {
     "pretrain": ("benchmarks.pretrain", "train a small base model from scratch on procedural exercises"),
     "play": ("refiner_env.playing", "act in an environment yourself, as its generator or as its critic"),
     "replay": ("refiner_env.replaying", "let other critics review recorded episodes, and show where they disagree"),
+    "merge": ("benchmarks.merge", "work a low-rank adapter into its base"),
     "critics": ("benchmarks.critics", "compare critics on the same hypotheses: what they find, and how fast"),
     "new-critic": ("refiner_env.scaffold", "write a package with a critic of your own, and its test"),
     "envs": ("refiner_env.listing", "list environment ids, critics and rewards"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, TypedDict
 
 import numpy as np
@@ -14,7 +13,7 @@ from rich.text import Text
 from refiner_env.errors import OptionError, UnknownNameError
 from refiner_env.problems import ProblemSource
 from refiner_env.referees import TEXT, Outcome, Referee, State, clip, last_turn
-from refiner_env.registry import Registry, load_object
+from refiner_env.registry import Registry, holds_model, load_object
 from refiner_env.rendering import turn_text
 from refiner_env.rewards import RewardSpec
 from refiner_env.scripted import ScriptedEditor
@@ -32,7 +31,7 @@ def resolve_agent(agent: str | Agent, task: Task[Any]) -> Agent:
         UnknownNameError: nothing of that name; OptionError: what is named is no agent.
     """
     if isinstance(agent, str):
-        if (Path(agent) / "config.json").is_file():
+        if holds_model(agent):
             loaded: Agent = load_object("agents.generator:Generator").load(agent)
             return loaded
         agent = AGENTS.resolve(agent)(task)

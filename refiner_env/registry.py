@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -59,6 +60,12 @@ class Registry(Generic[T]):
             return loaded
         advice = f"Your own {self.kind}: package.module:object or path/file.py:object{self.also}."
         raise UnknownNameError(self.kind, name, [*self._entries, *self._short], advice)
+
+
+def holds_model(path: str) -> bool:
+    """Whether a path is the folder of a saved language model, or of an adapter to one."""
+    # os.path, as pathlib raises on what is too long for a file's name
+    return any(os.path.isfile(os.path.join(path, name)) for name in ("config.json", "adapter_config.json"))
 
 
 def load_object(path: str) -> Any:

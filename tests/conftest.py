@@ -16,7 +16,7 @@ from refiner_env.tasks import MathWordProblem
 from refiner_env.types import Problem
 
 if TYPE_CHECKING:
-    from agents.seq2seq import Seq2Seq
+    from agents.lm import LanguageModel
 
 
 @pytest.fixture(scope="session")
@@ -44,7 +44,7 @@ def dev(task: MathWordProblem) -> list[Problem]:
 
 
 @pytest.fixture(scope="session")
-def lm(task: MathWordProblem, train: list[Problem]) -> Seq2Seq:
+def lm(task: MathWordProblem, train: list[Problem]) -> LanguageModel:
     """An untrained tiny model. Shared: clone it before training."""
     import torch
 

@@ -17,9 +17,9 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, BartConfig, BartF
 
 from agents.critic import LearnedCritic
 from agents.generator import Generator, Retrier
-from agents.models import BASE, BASE_FOLDER, check_spec, open_model, task_texts
+from agents.lm import IGNORED, LanguageModel
+from agents.models import BASE, BASE_FOLDER, build_model, check_spec, load_model, open_model, task_texts
 from agents.prompts import HINT, PREVIOUS, critic_prompts, generator_prompt, generator_prompts, plain
-from agents.seq2seq import IGNORED, Seq2Seq
 from agents.tokenizer import WHOLE_PIECES, train_tokenizer
 from refiner_env.critics import resolve_critic
 from refiner_env.errors import CheckpointError, OptionError, UnknownNameError
@@ -40,7 +40,7 @@ def observations(*rows: tuple[str, str, str, int]) -> Observations:
 # ------------------------------------------------------------------------------------ tokenizer and prompts
 
 
-def test_numbers_steps_operators_and_control_tokens_are_one_token_each(lm: Seq2Seq) -> None:
+def test_numbers_steps_operators_and_control_tokens_are_one_token_each(lm: LanguageModel) -> None:
     for word in WHOLE_PIECES:
         assert len(lm.tokenizer(word, add_special_tokens=False)["input_ids"]) == 1, word
     assert lm.tokenizer.convert_ids_to_tokens(lm.tokenizer("( number0, #1").input_ids) == [
@@ -48,13 +48,15 @@ def test_numbers_steps_operators_and_control_tokens_are_one_token_each(lm: Seq2S
     ]
 
 
-def test_programs_and_feedback_survive_the_tokenizer(lm: Seq2Seq, task: MathWordProblem, train: list[Problem]) -> None:
+def test_programs_and_feedback_survive_the_tokenizer(
+    lm: LanguageModel, task: MathWordProblem, train: list[Problem]
+) -> None:
     texts = [t for p in train[:50] for t in (p.gold or "", p.text)] + [GOLD.replace("number2", "12.5")]
     decoded = lm.tokenizer.batch_decode(lm.tokenizer(texts).input_ids, skip_special_tokens=True)
     assert decoded == texts
 
 
-def test_text_unseen_in_training_does_not_break_the_tokenizer(lm: Seq2Seq) -> None:
+def test_text_unseen_in_training_does_not_break_the_tokenizer(lm: LanguageModel) -> None:
     assert len(lm.generate([generator_prompt("日本 \x00 \ud83d zebra", ("\udc00", "")), generator_prompt("")])) == 2
 
 
@@ -101,14 +103,14 @@ def test_control_tokens_cannot_be_forged_by_nesting() -> None:
 # ------------------------------------------------------------------------------------------------ the model
 
 
-def test_sizes_have_about_the_parameters_they_promise(lm: Seq2Seq) -> None:
+def test_sizes_have_about_the_parameters_they_promise(lm: LanguageModel) -> None:
     assert 0.7e6 < lm.model.num_parameters() < 1.5e6
-    assert 7e6 < Seq2Seq.build("small", lm.tokenizer).model.num_parameters() < 13e6
+    assert 7e6 < build_model("small", lm.tokenizer).model.num_parameters() < 13e6
     with pytest.raises(UnknownNameError, match="Did you mean 'tiny'"):
         check_spec("scratch:tny")
 
 
-def test_padding_is_not_trained_on(lm: Seq2Seq) -> None:
+def test_padding_is_not_trained_on(lm: LanguageModel) -> None:
     """The loss of a batch is the token-weighted mean of the losses of its members, each alone and unpadded."""
     prompts, targets = ["a short one", "a prompt of a few more words than the other"], ["EOS", GOLD]
     with lm.evaluating(), torch.no_grad():
@@ -121,7 +123,7 @@ def test_padding_is_not_trained_on(lm: Seq2Seq) -> None:
     assert alone[0].tokens == len(lm.tokenizer(prompts[0]).input_ids) + lengths[0]
 
 
-def test_the_loss_is_the_models_own(lm: Seq2Seq) -> None:
+def test_the_loss_is_the_models_own(lm: LanguageModel) -> None:
     batch = lm.encode(["some text"])
     labels = lm.tokenizer([GOLD], return_tensors="pt").input_ids
     with lm.evaluating(), torch.no_grad():
@@ -131,7 +133,9 @@ def test_the_loss_is_the_models_own(lm: Seq2Seq) -> None:
         )
 
 
-def test_generation_keeps_order_runs_without_dropout_and_restores_the_mode(lm: Seq2Seq, train: list[Problem]) -> None:
+def test_generation_keeps_order_runs_without_dropout_and_restores_the_mode(
+    lm: LanguageModel, train: list[Problem]
+) -> None:
     prompts = [p.text for p in train[:9]]
     model = lm.clone()
     model.model.train()
@@ -141,7 +145,7 @@ def test_generation_keeps_order_runs_without_dropout_and_restores_the_mode(lm: S
     assert lm.generate(prompts) == greedy
 
 
-def test_sampling_is_repeatable_under_a_seed_and_counted(lm: Seq2Seq) -> None:
+def test_sampling_is_repeatable_under_a_seed_and_counted(lm: LanguageModel) -> None:
     def sample() -> list[str]:
         torch.manual_seed(3)
         return lm.generate(["some text"] * 4, top_p=0.9)
@@ -152,18 +156,18 @@ def test_sampling_is_repeatable_under_a_seed_and_counted(lm: Seq2Seq) -> None:
     assert lm.generated_tokens > before
 
 
-def test_an_empty_batch_is_an_empty_list(lm: Seq2Seq) -> None:
+def test_an_empty_batch_is_an_empty_list(lm: LanguageModel) -> None:
     assert lm.generate([]) == []
 
 
-def test_long_prompts_are_cut_and_counted(lm: Seq2Seq) -> None:
-    short = Seq2Seq(lm.model, lm.tokenizer, max_prompt_tokens=16, max_new_tokens=4)
+def test_long_prompts_are_cut_and_counted(lm: LanguageModel) -> None:
+    short = type(lm)(lm.model, lm.tokenizer, max_prompt_tokens=16, max_new_tokens=4)
     short.generate(["word " * 100, "word"])
     assert short.cut_prompts == 1
 
 
 def test_saved_models_load_with_plain_transformers_and_act_alike(
-    lm: Seq2Seq, train: list[Problem], tmp_path: Path
+    lm: LanguageModel, train: list[Problem], tmp_path: Path
 ) -> None:
     lm.save(tmp_path)
     assert (tmp_path / "model.safetensors").exists() and not list(tmp_path.glob("*.bin"))
@@ -172,10 +176,10 @@ def test_saved_models_load_with_plain_transformers_and_act_alike(
         assert torch.equal(value.cpu(), model.state_dict()[key]), key
     assert tokenizer(GOLD).input_ids == lm.tokenizer(GOLD).input_ids
     prompts = [p.text for p in train[:4]]
-    assert Seq2Seq.load(tmp_path).generate(prompts) == lm.generate(prompts)
+    assert load_model(tmp_path).generate(prompts) == lm.generate(prompts)
 
 
-def test_a_model_of_another_family_gets_the_control_tokens(lm: Seq2Seq, tmp_path: Path) -> None:
+def test_a_model_of_another_family_gets_the_control_tokens(lm: LanguageModel, tmp_path: Path) -> None:
     """A stand-in for hub models whose tokenizer has never seen the control tokens."""
     pieces = [(p, s) for p, s in vocabulary(lm) if p.strip("▁") not in (PREVIOUS, HINT) and "<" not in p[1:]]
     tokenizer = type(lm.tokenizer)(vocab=pieces, extra_ids=0, additional_special_tokens=[])
@@ -196,7 +200,7 @@ def test_a_model_of_another_family_gets_the_control_tokens(lm: Seq2Seq, tmp_path
     )
     BartForConditionalGeneration(config).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    loaded = Seq2Seq.load(tmp_path)
+    loaded = load_model(tmp_path)
     assert len(loaded.tokenizer) == len(tokenizer) + 2
     ids = loaded.tokenizer(f"x {PREVIOUS} z {HINT} f").input_ids
     assert loaded.tokenizer.convert_tokens_to_ids(HINT) in ids
@@ -204,7 +208,7 @@ def test_a_model_of_another_family_gets_the_control_tokens(lm: Seq2Seq, tmp_path
     assert len(loaded.generate([f"x {PREVIOUS} z"])) == 1
 
 
-def vocabulary(lm: Seq2Seq) -> list[tuple[str, float]]:
+def vocabulary(lm: LanguageModel) -> list[tuple[str, float]]:
     import json
 
     pieces = json.loads(lm.tokenizer.backend_tokenizer.to_str())["model"]["vocab"]
@@ -214,7 +218,7 @@ def vocabulary(lm: Seq2Seq) -> list[tuple[str, float]]:
 @pytest.mark.parametrize("name", ["no/such/folder", "."])
 def test_what_is_no_model_is_named_with_a_way_out(name: str) -> None:
     with pytest.raises(CheckpointError, match="scratch:tiny"):
-        Seq2Seq.load(name)
+        load_model(name)
 
 
 def test_a_folder_that_is_not_there_gets_the_nearest_and_no_hub_is_asked(
@@ -239,7 +243,7 @@ def test_the_base_model_is_small_has_a_card_and_takes_any_dropout(task: MathWord
 
 def test_the_base_model_does_what_feedback_says() -> None:
     """On held-out exercises of its pre-training; the card has the other skills."""
-    figures = skill_accuracies(Seq2Seq.load(BASE_FOLDER), 40, ("edit",))
+    figures = skill_accuracies(load_model(BASE_FOLDER), 40, ("edit",))
     assert figures["edit_kept"] > 0.9 and figures["edit_changed"] > 0.9
 
 
@@ -255,17 +259,17 @@ def test_models_from_scratch_are_a_function_of_the_seed(task: MathWordProblem, t
 # ---------------------------------------------------------------------------------------------------- acting
 
 
-def test_the_generator_answers_every_observation(lm: Seq2Seq) -> None:
+def test_the_generator_answers_every_observation(lm: LanguageModel) -> None:
     batch = observations(("a b", "", "", 0), ("a b", GOLD, "No hint.", 1))
     assert Generator(lm).act(batch) == lm.generate(
         [generator_prompt("a b"), generator_prompt("a b", (GOLD, "No hint."))]
     )
 
 
-class Fixed(Seq2Seq):
+class Fixed(LanguageModel):
     """Writes one thing greedily, and knows what it would write else."""
 
-    def __init__(self, lm: Seq2Seq, greedy: str, *others: str) -> None:
+    def __init__(self, lm: LanguageModel, greedy: str, *others: str) -> None:
         super().__init__(lm.model, lm.tokenizer)
         self.greedy, self.others = greedy, list(others)
 
@@ -276,7 +280,7 @@ class Fixed(Seq2Seq):
         return [[self.greedy, *self.others][:count] for _ in prompts]
 
 
-def test_the_generator_does_not_repeat_itself_in_an_episode(lm: Seq2Seq) -> None:
+def test_the_generator_does_not_repeat_itself_in_an_episode(lm: LanguageModel) -> None:
     agent = Generator(Fixed(lm, "a", "b"))
 
     def turn(t: int, *problems: str) -> list[str]:
@@ -290,7 +294,7 @@ def test_the_generator_does_not_repeat_itself_in_an_episode(lm: Seq2Seq) -> None
     assert sampling.act(observations(("p", "", "", 0))) == sampling.act(observations(("p", "a", "x", 1))) == ["a"]
 
 
-def test_the_likeliest_completions_begin_with_the_best_and_differ(lm: Seq2Seq, train: list[Problem]) -> None:
+def test_the_likeliest_completions_begin_with_the_best_and_differ(lm: LanguageModel, train: list[Problem]) -> None:
     prompts = [p.text for p in train[:3]]
     model = lm.clone()
     model.max_new_tokens = 4
@@ -302,7 +306,7 @@ def test_the_likeliest_completions_begin_with_the_best_and_differ(lm: Seq2Seq, t
     assert model.likeliest([], 3) == []
 
 
-def test_retries_never_see_hypothesis_or_feedback(lm: Seq2Seq) -> None:
+def test_retries_never_see_hypothesis_or_feedback(lm: LanguageModel) -> None:
     batch = observations(("a b", GOLD, "The operator in #0 is incorrect.", 1))
     torch.manual_seed(0)
     retried = Retrier(lm, 0.9).act(batch)
@@ -312,10 +316,10 @@ def test_retries_never_see_hypothesis_or_feedback(lm: Seq2Seq) -> None:
     assert Retrier(lm, 0.9).act(first) == lm.generate([generator_prompt("a b")])
 
 
-class Verdicts(Seq2Seq):
+class Verdicts(LanguageModel):
     """Finds hypotheses right with the given probabilities, and says one thing of what is rejected."""
 
-    def __init__(self, lm: Seq2Seq, *likely: float) -> None:
+    def __init__(self, lm: LanguageModel, *likely: float) -> None:
         super().__init__(lm.model, lm.tokenizer)
         self.likely, self.prompts, self.barred = list(likely), [], ""  # type: ignore[var-annotated]
 
@@ -332,7 +336,7 @@ class Verdicts(Seq2Seq):
 SECRET = Problem("u", "a b", "SECRET", 12345.0, {"numbers": (1.0,)})
 
 
-def test_the_learned_critic_reads_its_text_back_and_never_sees_gold(lm: Seq2Seq, task: MathWordProblem) -> None:
+def test_the_learned_critic_reads_its_text_back_and_never_sees_gold(lm: LanguageModel, task: MathWordProblem) -> None:
     spy = Verdicts(lm, 0.9, 0.2)
     accepted, rejected = LearnedCritic(spy, task).critique([SECRET, SECRET], ["z1", "z2"])
     assert accepted.accepted and accepted.text == "No hint." and not accepted.faults
@@ -344,7 +348,7 @@ def test_the_learned_critic_reads_its_text_back_and_never_sees_gold(lm: Seq2Seq,
 
 @pytest.mark.parametrize(("threshold", "accepts"), [(0.0, [True, True]), (0.95, [False, False]), (0.9, [True, False])])
 def test_the_threshold_trades_accepting_for_rejecting(
-    lm: Seq2Seq, task: MathWordProblem, threshold: float, accepts: list[bool]
+    lm: LanguageModel, task: MathWordProblem, threshold: float, accepts: list[bool]
 ) -> None:
     critic = LearnedCritic(Verdicts(lm, 0.9, 0.2), task).with_threshold(threshold)
     assert [f.accepted for f in critic.critique([SECRET, SECRET], ["z1", "z2"])] == accepts
@@ -359,7 +363,7 @@ class Solver(Verdicts):
         return list(self.solutions)
 
 
-def test_a_solving_critic_names_the_differences_from_its_solution(lm: Seq2Seq, task: MathWordProblem) -> None:
+def test_a_solving_critic_names_the_differences_from_its_solution(lm: LanguageModel, task: MathWordProblem) -> None:
     problem = replace(SECRET, metadata={"numbers": (1.0, 2.0)})
     z = "#0: add ( number0, number1 ) | EOS"
     spy = Solver(lm, 0.1, 0.1, 0.7, 0.1, 0.1)
@@ -382,7 +386,7 @@ def test_a_solving_critic_names_the_differences_from_its_solution(lm: Seq2Seq, t
     assert spy.targets == hypotheses and spy.prompts == ["a b"] * 5
 
 
-def test_a_critic_is_saved_with_its_settings(lm: Seq2Seq, task: MathWordProblem, tmp_path: Path) -> None:
+def test_a_critic_is_saved_with_its_settings(lm: LanguageModel, task: MathWordProblem, tmp_path: Path) -> None:
     LearnedCritic(lm, task, 0.125, "solution").save(tmp_path / "critic")
     loaded = resolve_critic(str(tmp_path / "critic"), task)
     assert isinstance(loaded, LearnedCritic) and (loaded.threshold, loaded.writes) == (0.125, "solution")
@@ -390,7 +394,7 @@ def test_a_critic_is_saved_with_its_settings(lm: Seq2Seq, task: MathWordProblem,
     assert LearnedCritic.load(tmp_path / "plain", task).threshold == 0.5
 
 
-def test_probabilities_are_those_of_the_whole_completion(lm: Seq2Seq, train: list[Problem]) -> None:
+def test_probabilities_are_those_of_the_whole_completion(lm: LanguageModel, train: list[Problem]) -> None:
     prompts = [p.text for p in train[:5]]
     targets = ["No hint.", "", "number0 EOS", "No hint.", "The operator in #0 is incorrect."]
     found = lm.probabilities(prompts, targets, batch_size=2)
@@ -401,7 +405,7 @@ def test_probabilities_are_those_of_the_whole_completion(lm: Seq2Seq, train: lis
         assert probability == pytest.approx(math.exp(-loss * n_tokens), rel=1e-3)
 
 
-def test_a_completion_can_be_kept_from_beginning_like_a_text(lm: Seq2Seq, train: list[Problem]) -> None:
+def test_a_completion_can_be_kept_from_beginning_like_a_text(lm: LanguageModel, train: list[Problem]) -> None:
     prompts = [p.text for p in train[:4]]
     for said in lm.generate(prompts):
         if said:
@@ -461,7 +465,7 @@ def test_the_marks_of_a_task_are_tokens(spec: str, tmp_path: Path) -> None:
     problems = [moral.generate(1, i) for i in range(100)]
     model = open_model(spec, moral, problems)
     model.save(tmp_path)
-    for lm in (model, Seq2Seq.load(tmp_path)):
+    for lm in (model, load_model(tmp_path)):
         ids = lm.tokenizer([p.gold or "" for p in problems]).input_ids
         read = [moral.parse(text) for text in lm.tokenizer.batch_decode(ids, skip_special_tokens=True)]
         assert read == [moral.parse(p.gold or "") for p in problems]

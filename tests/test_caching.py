@@ -20,7 +20,7 @@ from refiner_env.tasks import MathWordProblem
 from refiner_env.types import Critic, Fault, Feedback, Problem
 
 if TYPE_CHECKING:
-    from agents.seq2seq import Seq2Seq
+    from agents.lm import LanguageModel
 
 TASK = MathWordProblem()
 PROBLEM, OTHER = TASK.generate(7, 0), TASK.generate(7, 1)
@@ -240,7 +240,7 @@ def test_processes_share_a_file_and_may_be_killed(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------------------- the identity of learned ones
 
 
-def test_the_identity_tells_weights_threshold_and_mode_apart(lm: Seq2Seq) -> None:
+def test_the_identity_tells_weights_threshold_and_mode_apart(lm: LanguageModel) -> None:
     import torch
 
     from agents.critic import LearnedCritic
@@ -261,7 +261,7 @@ def test_the_identity_tells_weights_threshold_and_mode_apart(lm: Seq2Seq) -> Non
     assert len(set(found)) == len(found)
 
 
-def test_a_critic_that_was_trained_on_is_asked_anew(lm: Seq2Seq, tmp_path: Path) -> None:
+def test_a_critic_that_was_trained_on_is_asked_anew(lm: LanguageModel, tmp_path: Path) -> None:
     import torch
 
     from agents.critic import LearnedCritic

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from agents.seq2seq import Seq2Seq
+from agents.lm import LanguageModel
+from agents.models import load_model
 from baselines.ppo import PPOOptions
 from benchmarks import arms
 from benchmarks.arms import ABLATIONS, Row, Training, majority
@@ -65,13 +66,13 @@ class Broken(Critic):
 @pytest.fixture(scope="module", autouse=True)
 def short_generations() -> Iterator[None]:
     """Untrained models never stop by themselves: 16 tokens are enough to see the wiring."""
-    real = Seq2Seq.__init__
+    real = LanguageModel.__init__
 
-    def short(self: Seq2Seq, *args: Any, **kwargs: Any) -> None:
+    def short(self: LanguageModel, *args: Any, **kwargs: Any) -> None:
         real(self, *args, **{**kwargs, "max_new_tokens": 16})
 
     patch = pytest.MonkeyPatch()
-    patch.setattr(Seq2Seq, "__init__", short)
+    patch.setattr(LanguageModel, "__init__", short)
     yield
     patch.undo()
 
@@ -255,7 +256,7 @@ def test_a_saved_model_can_be_evaluated_and_trained_on(
         assert train([what, *smallest, *extra, "--out", str(tmp_path / what)]) == 0
         record = json.loads((tmp_path / what / "training.json").read_text())
         assert record["what"] == what and record["spent"]["tokens"] > 0
-        assert Seq2Seq.load(tmp_path / what).generate(["text"])
+        assert load_model(tmp_path / what).generate(["text"])
     with pytest.raises(RefinerError, match="--overwrite"):
         train(["generator", *smallest, "--out", str(tmp_path / "generator")])
     with pytest.raises(OptionError, match="needs --model"):

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from agents.critic import LearnedCritic
+from agents.lm import LanguageModel
 from agents.prompts import critic_prompts
-from agents.seq2seq import Seq2Seq
 from benchmarks.train import main as train
 from refiner_env import CriticVectorEnv
 from refiner_env.tasks import MathWordProblem
@@ -30,7 +30,7 @@ def test_advantages_are_rewards_above_the_mean_of_their_group() -> None:
     assert group_advantages(rewards, 3).tolist() == [0.0, -1.0, 1.0, 0.0, 0.0, 0.0]
 
 
-def test_a_weighted_loss_is_the_weighted_mean_of_the_single_ones(lm: Seq2Seq) -> None:
+def test_a_weighted_loss_is_the_weighted_mean_of_the_single_ones(lm: LanguageModel) -> None:
     model = lm.clone()
     prompts, targets, weights = ["a b", "c d e", "f"], [NO_HINT, WRONG, "#0: add"], [0.5, -2.0, 0.0]
     with model.evaluating():
@@ -51,7 +51,7 @@ class Spoken:
 
 
 def test_a_step_makes_what_was_paid_likelier(
-    lm: Seq2Seq, task: MathWordProblem, train: list[Problem], monkeypatch: pytest.MonkeyPatch
+    lm: LanguageModel, task: MathWordProblem, train: list[Problem], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)
     learner, spoken = Learner(lm.clone(), 1e-3), Spoken()
@@ -70,7 +70,7 @@ def test_a_step_makes_what_was_paid_likelier(
 
 
 def test_groups_that_earn_the_same_teach_nothing(
-    lm: Seq2Seq, task: MathWordProblem, train: list[Problem], monkeypatch: pytest.MonkeyPatch
+    lm: LanguageModel, task: MathWordProblem, train: list[Problem], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     learner = Learner(lm.clone(), 1e-3)
     monkeypatch.setattr(learner.lm, "generate", lambda prompts, **options: [NO_HINT] * len(prompts))
@@ -81,7 +81,7 @@ def test_groups_that_earn_the_same_teach_nothing(
 
 
 def test_training_is_seeded_and_keeps_the_best_on_development_problems(
-    lm: Seq2Seq, task: MathWordProblem, train: list[Problem], dev: list[Problem]
+    lm: LanguageModel, task: MathWordProblem, train: list[Problem], dev: list[Problem]
 ) -> None:
     options = CriticRLOptions(steps=3, batch_size=2, samples=2)
 
@@ -102,7 +102,9 @@ def test_training_is_seeded_and_keeps_the_best_on_development_problems(
     assert run() == run()
 
 
-def test_the_command_goes_on_from_a_critic_and_writes_one(lm: Seq2Seq, task: MathWordProblem, tmp_path: Path) -> None:
+def test_the_command_goes_on_from_a_critic_and_writes_one(
+    lm: LanguageModel, task: MathWordProblem, tmp_path: Path
+) -> None:
     LearnedCritic(lm, task, threshold=0.25).save(tmp_path / "critic")
     small = ["--train.steps", "2", "--train.batch-size", "2", "--train.samples", "2"]
     data = ["--data.n-train", "20", "--data.n-dev", "4", "--data.n-test", "2"]

@@ -10,9 +10,9 @@ import torch
 from gymnasium.vector import AutoresetMode
 from transformers import GenerationConfig
 
-from agents.seq2seq import Seq2Seq
+from agents.lm import LanguageModel
 from baselines import ppo
-from baselines.ppo import Policy, PPOOptions, Rows, remove_dropout, shifted, train_ppo
+from baselines.ppo import Policy, PPOOptions, Rows, remove_dropout, train_ppo
 from refiner_env import RefinerVectorEnv
 from refiner_env.tasks import MathWordProblem
 from refiner_env.types import Attempt, Problem
@@ -24,11 +24,7 @@ def quiet(done: float, **metrics: object) -> None:
     """Shows nothing."""
 
 
-def test_responses_move_right_by_one() -> None:
-    assert shifted(torch.tensor([[5, 6, 1], [7, 1, 0]]), 0).tolist() == [[0, 5, 6], [0, 7, 1]]
-
-
-def test_every_dropout_is_removed(lm: Seq2Seq) -> None:
+def test_every_dropout_is_removed(lm: LanguageModel) -> None:
     model = lm.clone()
     remove_dropout(model.model)
     model.model.train()
@@ -37,7 +33,7 @@ def test_every_dropout_is_removed(lm: Seq2Seq) -> None:
 
 
 def test_teacher_forcing_gives_the_sampling_distribution(
-    lm: Seq2Seq, task: MathWordProblem, train: list[Problem]
+    lm: LanguageModel, task: MathWordProblem, train: list[Problem]
 ) -> None:
     """Logits at position t are those from which response token t was sampled, for every row of a batch."""
     env = RefinerVectorEnv(
@@ -51,19 +47,19 @@ def test_teacher_forcing_gives_the_sampling_distribution(
         output = policy.generate(query, config)
         logits = policy(output.sequences).logits[:, :-1]
     responses = output.sequences[:, 1:]
-    live = (responses != policy.pad).cumprod(1).bool()
+    live = (responses != policy.lm.pad).cumprod(1).bool()
     sampled = torch.stack(output.scores, 1).log_softmax(-1).gather(2, responses[..., None])[..., 0]
     forced = logits.log_softmax(-1).gather(2, responses[..., None])[..., 0]
     assert torch.allclose(sampled[live], forced[live], atol=1e-4)
     assert logits.shape[1] == responses.shape[1] and (output.sequences[:, 0] == query[:, 0]).all()
     # and the prompt of each row is the environment's: row 3 is problem 2
-    single = model.model(**model.encode([train[2].text]), decoder_input_ids=shifted(responses[:1], 0)).logits
-    single[..., policy.pad] = -1e4
+    single = model.model(**model.encode([train[2].text]), labels=responses[:1]).logits
+    single[..., policy.lm.pad] = -1e4
     assert torch.allclose(single[0].log_softmax(-1)[live[0]], logits[0].log_softmax(-1)[live[0]], atol=1e-4)
 
 
 def test_at_no_learning_rate_the_ratio_is_one_and_the_kl_zero(
-    lm: Seq2Seq, task: MathWordProblem, train: list[Problem]
+    lm: LanguageModel, task: MathWordProblem, train: list[Problem]
 ) -> None:
     model = lm.clone()
     model.max_new_tokens = 16
@@ -75,7 +71,7 @@ def test_at_no_learning_rate_the_ratio_is_one_and_the_kl_zero(
     assert spent.steps == len(records) * OPTIONS.epochs and spent.tokens >= 4_000
 
 
-def test_reward_rises_on_a_toy_problem(lm: Seq2Seq, task: MathWordProblem, train: list[Problem]) -> None:
+def test_reward_rises_on_a_toy_problem(lm: LanguageModel, task: MathWordProblem, train: list[Problem]) -> None:
     """Pay for naming a number: PPO finds it, and the trained model does so more often than before."""
     model = lm.clone()
     model.max_new_tokens = 8
@@ -83,7 +79,7 @@ def test_reward_rises_on_a_toy_problem(lm: Seq2Seq, task: MathWordProblem, train
     def reward(attempt: Attempt) -> float:
         return float("number" in attempt.hypothesis)
 
-    def share(of: Seq2Seq) -> float:
+    def share(of: LanguageModel) -> float:
         torch.manual_seed(0)
         return sum("number" in t for t in of.generate([p.text for p in train], top_p=1.0)) / len(train)
 
@@ -98,7 +94,7 @@ def test_reward_rises_on_a_toy_problem(lm: Seq2Seq, task: MathWordProblem, train
 
 
 def test_rollouts_are_steps_of_the_vector_environment(
-    lm: Seq2Seq, task: MathWordProblem, train: list[Problem], monkeypatch: pytest.MonkeyPatch
+    lm: LanguageModel, task: MathWordProblem, train: list[Problem], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[tuple[list[str], list[str]]] = []
     step: Callable[..., object] = RefinerVectorEnv.step

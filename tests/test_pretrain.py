@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from agents.seq2seq import Seq2Seq
+from agents.lm import LanguageModel
+from agents.models import load_model
 from benchmarks.pretrain import main
 from data.skills import SKILLS, Exercise
 from trainers import pretrain as module
@@ -18,7 +19,7 @@ from trainers.pretrain import PretrainOptions, curriculum, held_out, pretrain, p
 SMALL = PretrainOptions(steps=4, batch_size=4, checks=2, held_out=3, vocabulary=400, tokenizer_texts=200)
 
 
-class Knowing(Seq2Seq):
+class Knowing(LanguageModel):
     """Answers every exercise as told."""
 
     def __init__(self, answers: dict[str, str]) -> None:
@@ -71,7 +72,7 @@ def test_a_batch_is_of_one_skill_and_skills_come_by_their_share() -> None:
         assert sum(n == {skill} for n in names) / 2_000 == pytest.approx(share, abs=0.03)
 
 
-def test_training_lowers_the_loss_and_is_repeatable(lm: Seq2Seq, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_lowers_the_loss_and_is_repeatable(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "skill_accuracies", lambda lm, count: {"edit": 0.0, "judge": 0.0, "solve": 0.0})
     monkeypatch.setattr(module, "curriculum", lambda done: (0.0, {"solve": 1.0}))
 
@@ -92,7 +93,7 @@ def test_training_lowers_the_loss_and_is_repeatable(lm: Seq2Seq, monkeypatch: py
 def test_the_command_writes_a_model_and_its_card(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(Seq2Seq.__init__, "__kwdefaults__", {"max_prompt_tokens": 1024, "max_new_tokens": 8})
+    monkeypatch.setattr(LanguageModel.__init__, "__kwdefaults__", {"max_prompt_tokens": 1024, "max_new_tokens": 8})
     flags = ["--train.steps", "4", "--train.batch-size", "4", "--train.checks", "2", "--train.held-out", "3"]
     flags += ["--train.vocabulary", "400", "--train.tokenizer-texts", "200"]
     out = tmp_path / "base"
@@ -102,4 +103,4 @@ def test_the_command_writes_a_model_and_its_card(
     assert "--train.steps 4 --train.batch-size 4" in card and "step 4" in card
     for skill in SKILLS:
         assert f"| `{skill}` |" in card
-    assert Seq2Seq.load(out).generate(["text"])
+    assert load_model(out).generate(["text"])

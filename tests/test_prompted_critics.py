@@ -24,7 +24,7 @@ from refiner_env.tasks import TASKS, MathWordProblem
 from refiner_env.types import Fault, Feedback, Problem, Task
 
 if TYPE_CHECKING:
-    from agents.seq2seq import Seq2Seq
+    from agents.lm import LanguageModel
 
 TASK = MathWordProblem()
 PROBLEMS = [TASK.generate(7, i) for i in range(8)]
@@ -437,7 +437,7 @@ def test_the_self_critic_never_sees_gold() -> None:
     assert not critic.uses_gold and "SECRET" not in lm.calls[0][0] and gold(PROBLEMS[0]) not in lm.calls[0][0]
 
 
-def test_a_saved_model_criticises_whatever_is_written(lm: Seq2Seq, tmp_path: Path) -> None:
+def test_a_saved_model_criticises_whatever_is_written(lm: LanguageModel, tmp_path: Path) -> None:
     lm.save(tmp_path)
     critic: Any = resolve_critic(f"self({tmp_path}, shots=0)", TASK)
     critic.lm.max_new_tokens = 8

@@ -16,8 +16,8 @@ from gymnasium.vector import AutoresetMode
 from rich.console import Console
 
 from agents.critic import LearnedCritic
+from agents.lm import LanguageModel
 from agents.prompts import HINT, PREVIOUS, critic_prompts
-from agents.seq2seq import Seq2Seq
 from data.negatives import CriticPair, critic_pairs
 from refiner_env import NoCritic, OracleCritic, RefinerVectorEnv
 from refiner_env.errors import OptionError, RefinerError
@@ -122,7 +122,7 @@ def test_a_share_is_seeded_and_of_its_size() -> None:
     assert len(share_of(range(100), 0.1, random.Random(0))) == 10
 
 
-def test_training_lowers_the_loss_and_counts_tokens(lm: Seq2Seq, train: list[Problem]) -> None:
+def test_training_lowers_the_loss_and_counts_tokens(lm: LanguageModel, train: list[Problem]) -> None:
     model, losses = lm.clone(), []
     batches = supervised_batches(train[:16], 16, random.Random(0))
     spent = fit(model, batches, learning_rate=2e-3, steps=25, update=lambda done, **m: losses.append(m["loss"]))
@@ -131,12 +131,12 @@ def test_training_lowers_the_loss_and_counts_tokens(lm: Seq2Seq, train: list[Pro
     assert spent.tokens == 25 * model.loss(prompts, targets).tokens and spent.steps == 25
 
 
-def test_a_token_budget_is_met_within_one_batch(lm: Seq2Seq, train: list[Problem]) -> None:
+def test_a_token_budget_is_met_within_one_batch(lm: LanguageModel, train: list[Problem]) -> None:
     spent = fit(lm.clone(), supervised_batches(train, 8, random.Random(0)), learning_rate=1e-4, token_budget=6_000)
     assert 6_000 <= spent.tokens < 6_000 + 8 * 200
 
 
-def test_the_best_weights_are_kept(lm: Seq2Seq, train: list[Problem]) -> None:
+def test_the_best_weights_are_kept(lm: LanguageModel, train: list[Problem]) -> None:
     model, scores = lm.clone(), iter([0.2, 0.9, 0.1, 0.3])
     best = BestWeights(model, lambda: next(scores))
     learner, kept = Learner(model, 1e-3), []
@@ -150,13 +150,15 @@ def test_the_best_weights_are_kept(lm: Seq2Seq, train: list[Problem]) -> None:
     assert best.best == 0.9
 
 
-def test_scoring_is_not_counted_as_rollout(lm: Seq2Seq) -> None:
+def test_scoring_is_not_counted_as_rollout(lm: LanguageModel) -> None:
     model = lm.clone()
     BestWeights(model, lambda: float(len(model.generate(["some text"])))).check()
     assert model.generated_tokens == 0
 
 
-def test_a_gradient_that_is_not_finite_stops_training_and_leaves_the_weights(lm: Seq2Seq, train: list[Problem]) -> None:
+def test_a_gradient_that_is_not_finite_stops_training_and_leaves_the_weights(
+    lm: LanguageModel, train: list[Problem]
+) -> None:
     model = lm.clone()
     learner = Learner(model, 1e-3)
     learner.backward([train[0].text], [train[0].gold or ""], weight=float("inf"))
@@ -166,11 +168,11 @@ def test_a_gradient_that_is_not_finite_stops_training_and_leaves_the_weights(lm:
 
 
 def test_the_warm_start_sees_its_share_only(
-    lm: Seq2Seq, task: MathWordProblem, train: list[Problem], dev: list[Problem], monkeypatch: pytest.MonkeyPatch
+    lm: LanguageModel, task: MathWordProblem, train: list[Problem], dev: list[Problem], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, prompts = lm.clone(), set[str]()
-    loss = Seq2Seq.loss
-    monkeypatch.setattr(Seq2Seq, "loss", lambda self, p, t: (prompts.update(p), loss(self, p, t))[1])
+    loss = LanguageModel.loss
+    monkeypatch.setattr(LanguageModel, "loss", lambda self, p, t: (prompts.update(p), loss(self, p, t))[1])
     options = WarmStartOptions(steps=8, batch_size=8, share=0.1)
     warm_start(model, task, train, dev[:4], options, seed=5, update=quiet)
     assert prompts == {train[i].text for i in warm_start_share(len(train), 0.1, 5)} and len(prompts) == 20
@@ -223,7 +225,7 @@ def test_a_critic_that_accepts_nothing_is_said_to(task: MathWordProblem, train: 
 
 
 def test_a_critic_learns_the_words_and_the_frequency_of_accepting(
-    lm: Seq2Seq, task: MathWordProblem, train: list[Problem]
+    lm: LanguageModel, task: MathWordProblem, train: list[Problem]
 ) -> None:
     """Which hypotheses are right takes it far longer."""
     model = lm.clone()
@@ -244,7 +246,7 @@ def test_a_critic_learns_the_words_and_the_frequency_of_accepting(
 
 
 def test_a_critic_learns_from_the_generators_own_errors(
-    lm: Seq2Seq, task: MathWordProblem, train: list[Problem]
+    lm: LanguageModel, task: MathWordProblem, train: list[Problem]
 ) -> None:
     pairs = attempts(lm, task, train[:6], 0.9)
     assert [p.problem.uid for p in pairs] == [p.uid for p in train[:6]]
@@ -257,7 +259,7 @@ def test_a_critic_learns_from_the_generators_own_errors(
 
 
 def test_a_solving_critic_learns_gold_of_varied_problems(
-    lm: Seq2Seq, task: MathWordProblem, train: list[Problem]
+    lm: LanguageModel, task: MathWordProblem, train: list[Problem]
 ) -> None:
     plain = CriticOptions(batch_size=len(train), variation_share=0.0, writes="solution")
     prompts, targets = next(solution_batches(task, train, plain, random.Random(0)))
@@ -342,7 +344,7 @@ def loop(task: MathWordProblem, train: list[Problem], turns: int = 3, history: i
 class Ledger(Learner):
     """Records what would be trained on."""
 
-    def __init__(self, lm: Seq2Seq) -> None:
+    def __init__(self, lm: LanguageModel) -> None:
         super().__init__(lm, 0.0)
         self.calls: list[tuple[list[str], list[str], float]] = []
 
@@ -352,7 +354,7 @@ class Ledger(Learner):
 
 
 def test_a_step_shows_last_hypothesis_and_feedback_and_drops_what_is_solved(
-    lm: Seq2Seq, task: MathWordProblem, train: list[Problem]
+    lm: LanguageModel, task: MathWordProblem, train: list[Problem]
 ) -> None:
     ledger, wrong = Ledger(lm), "number9 EOS"
 
@@ -369,7 +371,7 @@ def test_a_step_shows_last_hypothesis_and_feedback_and_drops_what_is_solved(
 
 
 def test_with_more_history_the_generator_reads_all_of_it(
-    lm: Seq2Seq, task: MathWordProblem, train: list[Problem]
+    lm: LanguageModel, task: MathWordProblem, train: list[Problem]
 ) -> None:
     ledger, written = Ledger(lm), iter(["number8 EOS"] * 2 + ["number9 EOS"] * 2)
 
@@ -382,7 +384,7 @@ def test_with_more_history_the_generator_reads_all_of_it(
     assert ledger.calls[2][0][1] == f"{train[1].text} {told}"
 
 
-def test_gold_is_a_target_and_never_an_input(lm: Seq2Seq, task: MathWordProblem, train: list[Problem]) -> None:
+def test_gold_is_a_target_and_never_an_input(lm: LanguageModel, task: MathWordProblem, train: list[Problem]) -> None:
     ledger = Ledger(lm)
     propose, _ = hypothesis_source(lm, task, train, replace(SMALL, source="perturbation"), random.Random(0), ())
     for start in range(0, 200, 4):
@@ -393,7 +395,7 @@ def test_gold_is_a_target_and_never_an_input(lm: Seq2Seq, task: MathWordProblem,
             assert gold not in prompt
 
 
-def test_nothing_is_sampled_after_the_last_turn(lm: Seq2Seq, task: MathWordProblem, train: list[Problem]) -> None:
+def test_nothing_is_sampled_after_the_last_turn(lm: LanguageModel, task: MathWordProblem, train: list[Problem]) -> None:
     calls = []
 
     def propose(places: list[int], observations: Observations) -> list[str]:
@@ -421,7 +423,7 @@ def test_options_that_do_not_fit_are_refused(options: RefinerOptions, share: flo
         check_options(options, share, "--train", "--share")
 
 
-def test_gradients_of_turns_add_up(lm: Seq2Seq, task: MathWordProblem, train: list[Problem]) -> None:
+def test_gradients_of_turns_add_up(lm: LanguageModel, task: MathWordProblem, train: list[Problem]) -> None:
     """One backward pass per turn gives the gradient of the summed loss."""
     texts = [p.text for p in train[:4]], [p.gold or "" for p in train[:4]]
     twice, once = Learner(lm.clone(), 1.0), Learner(lm.clone(), 1.0)
@@ -436,7 +438,7 @@ def test_gradients_of_turns_add_up(lm: Seq2Seq, task: MathWordProblem, train: li
 
 @pytest.mark.parametrize("source", refiner.SOURCES)
 def test_every_source_proposes_one_hypothesis_each(
-    lm: Seq2Seq, task: MathWordProblem, train: list[Problem], source: str
+    lm: LanguageModel, task: MathWordProblem, train: list[Problem], source: str
 ) -> None:
     seen = list(range(100))
     propose, frozen = hypothesis_source(lm, task, train, replace(SMALL, source=source), random.Random(0), seen)
@@ -459,7 +461,7 @@ def test_every_source_proposes_one_hypothesis_each(
 
 
 def test_refiner_goes_on_from_the_warm_start_and_samples_without_dropout(
-    lm: Seq2Seq, task: MathWordProblem, train: list[Problem], dev: list[Problem], monkeypatch: pytest.MonkeyPatch
+    lm: LanguageModel, task: MathWordProblem, train: list[Problem], dev: list[Problem], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, modes = lm.clone(), []
     first = {k: v.clone() for k, v in model.model.state_dict().items()}
@@ -478,7 +480,9 @@ def test_refiner_goes_on_from_the_warm_start_and_samples_without_dropout(
     assert spent.steps == 3 and spent.tokens > 0 and spent.rollout_tokens > 0
 
 
-def test_refiner_training_learns_to_use_feedback(lm: Seq2Seq, task: MathWordProblem, train: list[Problem]) -> None:
+def test_refiner_training_learns_to_use_feedback(
+    lm: LanguageModel, task: MathWordProblem, train: list[Problem]
+) -> None:
     """On four problems: with feedback on a perturbation, gold becomes likelier."""
     model = lm.clone()
     learner, env = Learner(model, 3e-3), loop(task, train)

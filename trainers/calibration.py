@@ -7,7 +7,7 @@ from typing import Any
 
 from agents.critic import LearnedCritic
 from agents.generator import Generator
-from agents.seq2seq import Seq2Seq
+from agents.lm import LanguageModel
 from refiner_env.types import Episode, Problem, Task
 from trainers.rollout import play
 
@@ -16,7 +16,7 @@ CANDIDATES = 40
 
 
 def calibrated(
-    critic: LearnedCritic, generator: Seq2Seq, task: Task[Any], dev: Sequence[Problem], turns: int
+    critic: LearnedCritic, generator: LanguageModel, task: Task[Any], dev: Sequence[Problem], turns: int
 ) -> LearnedCritic:
     """The critic with the threshold under which `generator` is most often right on `dev` after `turns` turns.
 

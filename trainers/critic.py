@@ -13,8 +13,8 @@ from typing import Any
 
 from agents.critic import WRITES, LearnedCritic
 from agents.generator import Generator
+from agents.lm import LanguageModel
 from agents.prompts import critic_prompts, generator_prompt
-from agents.seq2seq import Seq2Seq
 from data.negatives import CriticPair, critic_pair, critic_pairs
 from data.variations import varied
 from refiner_env.options import option
@@ -52,7 +52,7 @@ class CriticOptions:
 
 
 def train_critic(
-    lm: Seq2Seq,
+    lm: LanguageModel,
     task: Task[Any],
     train: Sequence[Problem],
     dev: Sequence[Problem],
@@ -60,7 +60,7 @@ def train_critic(
     *,
     seed: int,
     update: Update,
-    generator: Seq2Seq | None = None,
+    generator: LanguageModel | None = None,
 ) -> Spent:
     """Train `lm` in place as a critic; the weights with most exact feedback, or most right solutions, on `dev` stay.
 
@@ -100,7 +100,9 @@ def train_critic(
     return spent
 
 
-def attempts(generator: Seq2Seq, task: Task[Any], problems: Sequence[Problem], top_p: float | None) -> list[CriticPair]:
+def attempts(
+    generator: LanguageModel, task: Task[Any], problems: Sequence[Problem], top_p: float | None
+) -> list[CriticPair]:
     """The generator's first hypothesis on each problem, labelled by the oracle; greedy where `top_p` is None."""
     episodes = play(Generator(generator, top_p), task, problems, critic="none", turns=1, stop="never")
     return [critic_pair(task, e.problem, e.turns[0].hypothesis) for e in episodes]

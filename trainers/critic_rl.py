@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
+from agents.lm import LanguageModel
 from agents.prompts import critic_prompts
-from agents.seq2seq import Seq2Seq
 from refiner_env.envs import CriticVectorEnv
 from refiner_env.options import option
 from refiner_env.types import Agent, Problem, Task
@@ -45,7 +45,7 @@ class CriticRLOptions:
 
 
 def train_critic_rl(
-    lm: Seq2Seq,
+    lm: LanguageModel,
     task: Task[Any],
     train: Sequence[Problem],
     dev: Sequence[Problem],

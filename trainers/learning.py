@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from agents.seq2seq import Seq2Seq
+from agents.lm import LanguageModel
 from refiner_env.errors import RefinerError
 from trainers.progress import Update
 
@@ -52,16 +52,17 @@ class Spent:
 class Learner:
     """A model with its optimizer: accumulate losses with `backward`, then `step`."""
 
-    def __init__(self, lm: Seq2Seq, learning_rate: float) -> None:
+    def __init__(self, lm: LanguageModel, learning_rate: float) -> None:
         self.lm, self.learning_rate = lm, learning_rate
-        self.optimizer = torch.optim.AdamW(lm.model.parameters(), lr=learning_rate, weight_decay=0.0, fused=True)
+        self.trained = [p for p in lm.model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(self.trained, lr=learning_rate, weight_decay=0.0, fused=True)
         self.spent = Spent()
         lm.model.train()
 
     def backward(
         self, prompts: list[str], targets: list[str], weight: float = 1.0, weights: Sequence[float] | None = None
     ) -> float:
-        """Add the gradient of `weight` times the loss (`Seq2Seq.loss`); returns the loss before this factor."""
+        """Add the gradient of `weight` times the loss (`LanguageModel.loss`); returns the loss before this factor."""
         loss = self.lm.loss(prompts, targets, weights)
         (loss.mean * weight).backward()
         self.spent.tokens += loss.tokens
@@ -73,7 +74,7 @@ class Learner:
         Raises:
             RefinerError: the gradient is not finite; the weights are untouched.
         """
-        norm = torch.nn.utils.clip_grad_norm_(self.lm.model.parameters(), MAX_GRADIENT_NORM)
+        norm = torch.nn.utils.clip_grad_norm_(self.trained, MAX_GRADIENT_NORM)
         if not torch.isfinite(norm):
             raise RefinerError(f"Gradient norm {norm} at step {self.spent.steps}: lower the learning rate.")
         rate = self.learning_rate * (min(1.0, (done + 1e-3) / WARMUP) if done < WARMUP else (1 - done) / (1 - WARMUP))
@@ -88,7 +89,7 @@ class Learner:
 class BestWeights:
     """Keeps the weights that score best on development problems."""
 
-    lm: Seq2Seq
+    lm: LanguageModel
     score: Callable[[], float]
     best: float = -1.0
     _weights: dict[str, torch.Tensor] = field(default_factory=dict)
@@ -100,17 +101,22 @@ class BestWeights:
         self.lm.generated_tokens = generated  # scoring is not rollout
         if score > self.best:
             self.best = score
-            self._weights = {k: v.detach().clone() for k, v in self.lm.model.state_dict().items()}
+            self._weights = {k: p.detach().clone() for k, p in self._trained()}
         return score
 
     def restore(self) -> None:
         """Put the best weights back."""
-        if self._weights:
-            self.lm.model.load_state_dict(self._weights)
+        with torch.no_grad():
+            for name, parameter in self._trained() if self._weights else ():
+                parameter.copy_(self._weights[name])
+
+    def _trained(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
+        """What training changes: all of a model, or its adapter."""
+        return ((name, p) for name, p in self.lm.model.named_parameters() if p.requires_grad)
 
 
 def fit(
-    lm: Seq2Seq,
+    lm: LanguageModel,
     batches: Iterator[Batch],
     *,
     learning_rate: float,

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import torch
 
+from agents.lm import LanguageModel
+from agents.models import build_model
 from agents.prompts import critic_prompts, generator_prompt
-from agents.seq2seq import Seq2Seq
 from agents.tokenizer import train_tokenizer
 from data.skills import SKILLS, TASK, VALUES, Exercise
 from refiner_env.options import option
@@ -48,11 +49,11 @@ class PretrainOptions:
     held_out: int = option(100, "held-out exercises per skill", low=1)
 
 
-def build_base(size: str, options: PretrainOptions, seed: int) -> Seq2Seq:
-    """A model of one of `agents.seq2seq.SIZES` with a tokenizer trained on exercises, its weights from torch's seed."""
+def build_base(size: str, options: PretrainOptions, seed: int) -> LanguageModel:
+    """A model of one of `agents.models.SIZES` with a tokenizer trained on exercises, its weights from torch's seed."""
     stream = exercises(random.Random(f"tokenizer/{seed}"))
     texts = (text for _ in range(options.tokenizer_texts) for text in _texts(next(stream)))
-    return Seq2Seq.build(size, train_tokenizer(texts, options.vocabulary), dropout=0.0)
+    return build_model(size, train_tokenizer(texts, options.vocabulary), dropout=0.0)
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Check:
     """By skill, in [0, 1]; see `skill_accuracies`."""
 
 
-def pretrain(lm: Seq2Seq, options: PretrainOptions, *, seed: int, update: Update) -> tuple[Spent, list[Check]]:
+def pretrain(lm: LanguageModel, options: PretrainOptions, *, seed: int, update: Update) -> tuple[Spent, list[Check]]:
     """Train `lm` in place on an endless stream of exercises.
 
     Returns:
@@ -122,7 +123,7 @@ def _texts(exercise: Exercise) -> list[str]:
     return [t for t in (exercise.text, exercise.hypothesis, exercise.feedback, exercise.target) if t]
 
 
-def skill_accuracies(lm: Seq2Seq, count: int, skills: Iterable[str] = SKILLS) -> dict[str, float]:
+def skill_accuracies(lm: LanguageModel, count: int, skills: Iterable[str] = SKILLS) -> dict[str, float]:
     """Each skill's accuracy on `count` full-level exercises that training does not see.
 
     Programs count when equivalent, other targets when equal. `edit` has no single right answer: it counts when the
@@ -139,7 +140,7 @@ def skill_accuracies(lm: Seq2Seq, count: int, skills: Iterable[str] = SKILLS) ->
     return figures
 
 
-def skill_losses(lm: Seq2Seq, count: int) -> dict[str, float]:
+def skill_losses(lm: LanguageModel, count: int) -> dict[str, float]:
     """Each skill's cross-entropy per target token on the same held-out exercises."""
     losses: dict[str, float] = {}
     for name in SKILLS:

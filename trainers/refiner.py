@@ -22,8 +22,8 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 
 from agents.generator import Generator
+from agents.lm import LanguageModel
 from agents.prompts import generator_prompts
-from agents.seq2seq import Seq2Seq
 from refiner_env.critics import resolve_critic
 from refiner_env.critics.boundary import ON_FAILURE
 from refiner_env.envs import RefinerVectorEnv
@@ -68,7 +68,7 @@ Propose = Callable[[Sequence[int], Observations], list[str]]
 
 
 def train_refiner(
-    lm: Seq2Seq,
+    lm: LanguageModel,
     task: Task[Any],
     train: Sequence[Problem],
     dev: Sequence[Problem],
@@ -197,19 +197,19 @@ def check_options(options: RefinerOptions, share: float, prefix: str, share_flag
 
 
 def hypothesis_source(
-    lm: Seq2Seq,
+    lm: LanguageModel,
     task: Task[Any],
     train: Sequence[Problem],
     options: RefinerOptions,
     rng: random.Random,
     seen: Sequence[int],
-) -> tuple[Propose, Seq2Seq | None]:
+) -> tuple[Propose, LanguageModel | None]:
     """The function that proposes hypotheses to learn from, and the copy of the model that it samples, if any."""
 
     def perturbations(places: Sequence[int], observations: Observations) -> list[str]:
         return [task.perturb(train[i], rng) for i in places]
 
-    def samples(model: Seq2Seq) -> Propose:
+    def samples(model: LanguageModel) -> Propose:
         agent = Generator(model, options.top_p)
         return lambda places, observations: agent.act(observations)
 

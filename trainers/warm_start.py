@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from agents.generator import Generator
+from agents.lm import LanguageModel
 from agents.prompts import generator_prompt
-from agents.seq2seq import Seq2Seq
 from refiner_env.options import option
 from refiner_env.types import Problem, Task
 from trainers.batches import share_of, shuffled
@@ -30,7 +30,7 @@ class WarmStartOptions:
 
 
 def warm_start(
-    lm: Seq2Seq,
+    lm: LanguageModel,
     task: Task[Any],
     train: Sequence[Problem],
     dev: Sequence[Problem],
@@ -63,7 +63,7 @@ def supervised_batches(problems: Sequence[Problem], batch_size: int, rng: random
         yield [generator_prompt(p.text) for p in chosen], [p.gold or "" for p in chosen]
 
 
-def first_accuracy(lm: Seq2Seq, task: Task[Any], problems: Sequence[Problem]) -> float:
+def first_accuracy(lm: LanguageModel, task: Task[Any], problems: Sequence[Problem]) -> float:
     """`ir_equivalent` of greedy first hypotheses."""
     episodes = play(Generator(lm), task, problems, critic="none", turns=1, stop="never")
     return turn_figures(task, episodes, 1).ir_equivalent

@@ -12,7 +12,6 @@ from __future__ import annotations
 import ast
 import importlib.metadata
 import inspect
-import os
 import re
 import warnings
 from collections.abc import Callable
@@ -21,7 +20,7 @@ from typing import Any, TypeVar
 import gymnasium as gym
 
 from refiner_env.errors import CheckpointError, CriticError, OptionError, RefinerError, reason
-from refiner_env.registry import Registry, load_object
+from refiner_env.registry import Registry, holds_model, load_object
 from refiner_env.tasks import TASKS
 from refiner_env.types import Critic, Task
 
@@ -130,7 +129,7 @@ def resolve_critic(critic: str | Critic, task: Task[Any]) -> Critic:
         raise OptionError(
             f"critic is {critic!r}: give a name, a path or a Critic; a class has to be called with its task."
         )
-    if critic not in CRITICS.names() and os.path.isfile(os.path.join(critic, "config.json")):
+    if critic not in CRITICS.names() and holds_model(critic):
         return _call(critic, CRITICS.resolve("learned"), task, (critic,), {})
     name, args, kwargs = read_call(critic)
     if name not in CRITICS.names() and ":" not in name and (os.sep in name or os.path.isdir(name)):
@@ -142,7 +141,7 @@ def _no_critic(folder: str) -> str:
     """Why a folder, with arguments or without, names no critic."""
     if not os.path.isdir(folder):
         return "there is no such folder"
-    if os.path.isfile(os.path.join(folder, "config.json")):
+    if holds_model(folder):
         return f"arguments follow the name learned, as in learned({folder}, threshold=0.5)"
     return "the folder holds no model (config.json); `refiner train critic` writes one"
 

@@ -1,0 +1,105 @@
+"""Decoder-only models: Llama, Qwen, GPT-2 and their like. The prompt stands before the completion in one sequence.
+
+Where the tokenizer has a chat template, the prompt is a user's message and the completion the assistant's; else
+`<answer>` parts the two. Prompts are padded on the left, so that all completions of a batch begin at one place. Only
+completions are trained on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import takewhile
+from typing import Any
+
+import torch
+from torch.nn.utils.rnn import pad_sequence
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+
+from agents.lm import Batch, Forced, LanguageModel
+from agents.prompts import ANSWER, CONTROL_TOKENS
+
+SIZES = {
+    "decoder-tiny": {"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 4, "num_attention_heads": 4},
+    "decoder-small": {"hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 9, "num_attention_heads": 8},
+}
+"""Llama shapes built from scratch: about 1.3 and 10 M parameters with a 2,000-piece vocabulary."""
+
+
+class DecoderOnly(LanguageModel):
+    """Any Hugging Face causal language model."""
+
+    marks = (*CONTROL_TOKENS, ANSWER)
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, **lengths: Any) -> None:
+        super().__init__(model, tokenizer, **lengths)
+        if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
+            tokenizer.add_special_tokens({"pad_token": "<pad>"})  # the end of a completion must not look like padding
+            self.fit_vocabulary()
+        self._before, self._after = self._frame()
+
+    @classmethod
+    def build(cls, size: str, tokenizer: PreTrainedTokenizerBase, *, dropout: float = 0.0) -> DecoderOnly:
+        """A Llama from scratch in one of `SIZES`, randomly initialised from torch's global seed."""
+        config = LlamaConfig(
+            vocab_size=len(tokenizer),
+            attention_dropout=dropout,
+            pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            bos_token_id=None,
+            max_position_embeddings=2048,
+            tie_word_embeddings=True,
+            **SIZES[size],
+        )
+        return cls(LlamaForCausalLM(config), tokenizer)
+
+    def encode(self, prompts: Sequence[str]) -> Batch:
+        room = self.max_prompt_tokens - len(self._before) - len(self._after)
+        rows = []
+        for prompt in prompts:
+            ids = self.ids(prompt)
+            self.cut_prompts += len(ids) > room
+            rows.append(torch.tensor([*self._before, *ids[:room], *self._after]))
+        padded = pad_sequence(rows, batch_first=True, padding_value=self.pad, padding_side="left")
+        lengths = torch.tensor([len(row) for row in rows])
+        mask = torch.arange(padded.shape[1]).flip(0) < lengths[:, None]
+        device = self.model.device
+        return {"input_ids": padded.to(device), "attention_mask": mask.long().to(device)}
+
+    def encode_targets(self, targets: Sequence[str]) -> torch.Tensor:
+        end = int(self.tokenizer.eos_token_id)
+        rows = [torch.tensor([*self.ids(target)[: self.max_prompt_tokens - 1], end]) for target in targets]
+        return pad_sequence(rows, batch_first=True, padding_value=self.pad).to(self.model.device)
+
+    def completions(self, sequences: torch.Tensor, batch: Batch) -> torch.Tensor:
+        return sequences[:, batch["input_ids"].shape[1] :]
+
+    def teacher_forced(self, batch: Batch, responses: torch.Tensor, *, states: bool = False) -> Forced:
+        ids = torch.cat([batch["input_ids"], responses], dim=1)
+        mask = torch.cat([batch["attention_mask"], (responses != self.pad).long()], dim=1)
+        places = (mask.cumsum(dim=1) - 1).clamp(min=0)  # padding on the left counts for nothing
+        output = self.model(input_ids=ids, attention_mask=mask, position_ids=places, output_hidden_states=states)
+        begin = batch["input_ids"].shape[1] - 1
+        return Forced(output.logits[:, begin:-1], output.hidden_states[-1][:, begin:-1] if states else None)
+
+    def fits(self, prompt: str) -> bool:
+        return len(self._before) + len(self.ids(prompt)) + len(self._after) <= self.max_prompt_tokens
+
+    def _frame(self) -> tuple[list[int], list[int]]:
+        """The tokens before and after what a prompt says."""
+        if not self.tokenizer.chat_template:
+            bos = self.tokenizer.bos_token_id
+            before = [bos] if bos is not None and self.tokenizer("a")["input_ids"][0] == bos else []
+            return before, self.ids(ANSWER)
+        a, b = (self._chat(text) for text in ("a", "b"))
+        before = _shared(a, b)
+        return before, _shared(a[::-1], b[::-1])[::-1]
+
+    def _chat(self, text: str) -> list[int]:
+        messages = [{"role": "user", "content": text}]
+        ids: list[int] = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+        return ids
+
+
+def _shared(a: Sequence[int], b: Sequence[int]) -> list[int]:
+    """What two sequences begin with."""
+    return [x for x, _ in takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False))]

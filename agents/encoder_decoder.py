@@ -1,0 +1,65 @@
+"""Encoder-decoders: T5, Flan-T5, UnifiedQA, BART and their like. The prompt is the encoder's input."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from transformers import PreTrainedTokenizerBase, T5Config, T5ForConditionalGeneration
+
+from agents.lm import Batch, Forced, LanguageModel
+
+SIZES = {
+    "tiny": {"d_model": 128, "d_ff": 512, "d_kv": 32, "num_heads": 4, "num_layers": 2},
+    "mini": {"d_model": 128, "d_ff": 512, "d_kv": 16, "num_heads": 8, "num_layers": 3, "num_decoder_layers": 2},
+    "small": {"d_model": 256, "d_ff": 1024, "d_kv": 32, "num_heads": 8, "num_layers": 5},
+}
+"""T5 shapes built from scratch: about 1, 1.4 and 10 M parameters with a 2,000-piece vocabulary."""
+
+
+class EncoderDecoder(LanguageModel):
+    """Any Hugging Face encoder-decoder."""
+
+    @classmethod
+    def build(cls, size: str, tokenizer: PreTrainedTokenizerBase, *, dropout: float = 0.0) -> EncoderDecoder:
+        """A T5 from scratch in one of `SIZES`, randomly initialised from torch's global seed."""
+        config = T5Config(
+            vocab_size=len(tokenizer),
+            dropout_rate=dropout,
+            pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            decoder_start_token_id=tokenizer.pad_token_id,
+            **SIZES[size],
+        )
+        return cls(T5ForConditionalGeneration(config), tokenizer)
+
+    @property
+    def start(self) -> dict[str, int]:
+        return {**super().start, "decoder_start_token_id": int(self.model.config.decoder_start_token_id)}
+
+    def encode(self, prompts: Sequence[str]) -> Batch:
+        batch = self._tokenize(prompts)
+        if batch["input_ids"].shape[1] == self.max_prompt_tokens:
+            self.cut_prompts += int(batch["attention_mask"].all(dim=1).sum())
+        return batch
+
+    def encode_targets(self, targets: Sequence[str]) -> torch.Tensor:
+        return self._tokenize(targets)["input_ids"]
+
+    def completions(self, sequences: torch.Tensor, batch: Batch) -> torch.Tensor:
+        return sequences[:, 1:]
+
+    def teacher_forced(self, batch: Batch, responses: torch.Tensor, *, states: bool = False) -> Forced:
+        start = torch.full_like(responses[:, :1], self.start["decoder_start_token_id"])
+        shifted = torch.cat([start, responses[:, :-1]], dim=1)
+        output = self.model(**batch, decoder_input_ids=shifted, output_hidden_states=states)
+        return Forced(output.logits, output.decoder_hidden_states[-1] if states else None)
+
+    def fits(self, prompt: str) -> bool:
+        return len(self.tokenizer(prompt)["input_ids"]) <= self.max_prompt_tokens
+
+    def _tokenize(self, texts: Sequence[str]) -> Batch:
+        batch = self.tokenizer(
+            list(texts), padding=True, truncation=True, max_length=self.max_prompt_tokens, return_tensors="pt"
+        )
+        return {key: batch[key].to(self.model.device) for key in ("input_ids", "attention_mask")}
