@@ -268,13 +268,13 @@ class Fixed(Seq2Seq):
 def test_the_generator_does_not_repeat_itself_in_an_episode(lm: Seq2Seq) -> None:
     agent = Generator(Fixed(lm, "a", "b"))
 
-    def turn(t: int, *problems: str) -> list[str]:
-        return agent.act(observations(*((p, "a", "x", t) for p in problems)))
+    def turn(t: int, last: str, *problems: str) -> list[str]:
+        return agent.act(observations(*((p, last, "x", t) for p in problems)))
 
-    assert turn(0, "p", "q", "q") == ["a", "a", "a"]
-    assert turn(1, "p", "q", "q") == ["b", "b", "b"]  # equal problems side by side do not disturb each other
-    assert turn(2, "p") == ["a"]  # nothing else is found
-    assert turn(0, "p") == ["a"] and turn(1, "p") == ["b"]  # a new episode
+    assert turn(0, "", "p", "q", "q") == ["a", "a", "a"]
+    assert turn(1, "a", "p", "q", "q") == ["b", "b", "b"]  # equal problems side by side do not disturb each other
+    assert turn(2, "b", "p") == ["a"]  # nothing else is found
+    assert turn(0, "", "p") == ["a"] and turn(1, "a", "p") == ["b"]  # a new episode
     sampling = Generator(Fixed(lm, "a", "b"), top_p=0.9)
     assert sampling.act(observations(("p", "", "", 0))) == sampling.act(observations(("p", "a", "x", 1))) == ["a"]
 
