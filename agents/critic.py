@@ -38,8 +38,7 @@ class LearnedCritic(Critic):
     @classmethod
     def load(cls, folder: str | Path, task: Task[Any]) -> LearnedCritic:
         """The critic saved in a folder, or a plain model as a critic with the default settings."""
-        settings = Path(folder) / SETTINGS
-        return cls(load_model(folder), task, **(json.loads(settings.read_text()) if settings.exists() else {}))
+        return cls(load_model(folder), task, **saved_settings(folder))
 
     def save(self, folder: str | Path) -> None:
         """Write model, tokenizer and settings."""
@@ -86,6 +85,12 @@ class LearnedCritic(Critic):
         if unreadable and not isinstance(self.task.parse(hypothesis), ParseFailure):
             return ()
         return self.task.diagnose(replace(problem, gold=solution), hypothesis)
+
+
+def saved_settings(folder: str | Path) -> dict[str, Any]:
+    """Threshold and mode of the critic in a folder, as the arguments of `LearnedCritic`; none of a plain model."""
+    file = Path(folder) / SETTINGS
+    return dict(json.loads(file.read_text())) if file.exists() else {}
 
 
 def learned(task: Task[Any], folder: str = "", threshold: float | None = None) -> LearnedCritic:

@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
-from agents.critic import LearnedCritic
+from agents.critic import LearnedCritic, saved_settings
 from agents.lm import LanguageModel
 from agents.lora import LoraOptions, add_adapter
 from agents.models import BASE, load_model, open_model
@@ -162,6 +162,8 @@ def train(what: str, options: Any, folder: Path, console: Console, *, overwrite:
         resolve_reward(options.train.reward)
     if what == "critic-rl":
         resolve_agent(options.generator, task)
+        if saved_settings(options.model).get("writes", "feedback") != "feedback":
+            raise OptionError(f"--model {options.model} writes solutions: give a critic of --train.writes feedback.")
     splits = load_splits(task, options.data)
     require_problems(task, splits)
     seed_everything(options.seed, what)
@@ -176,7 +178,7 @@ def train(what: str, options: Any, folder: Path, console: Console, *, overwrite:
     lm.save(folder)
     record["spent"] = asdict(spent)
     if what == "critic-rl":
-        LearnedCritic(lm, task, LearnedCritic.load(options.model, task).threshold).save(folder)
+        LearnedCritic(lm, task, **saved_settings(options.model)).save(folder)
     if what == "critic":
         critic = LearnedCritic(lm, task, writes=options.train.writes)
         if options.generator:

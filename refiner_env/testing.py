@@ -38,6 +38,7 @@ GARBAGE = (
     "</s><pad><unk> <extra_id_0> <|endoftext|> [INST] <hint> | EOH",
     "(" * 10_000 + ")" * 10_000,
     "[{(<" * 2_500,
+    "[" + " " * 50_000,
     "number99999999999999999999 #99999999999999999999: add ( 1e999, nan )",
     " | ".join(f"#{k}: add ( #{k}, number{k} )" for k in range(500)),
     "日本語 🙂 \u0661\u0662 ﷽ e\u0301",

@@ -14,8 +14,9 @@ from gymnasium.wrappers import RecordEpisodeStatistics, TimeLimit, TransformRewa
 from gymnasium.wrappers import vector as batched
 from test_envs import IDS, info_of, observation_of
 
-from refiner_env import TASKS, ProceduralProblems, RefinerEnv, RefinerVectorEnv, resolve_critic
+from refiner_env import TASKS, CriticVectorEnv, ProceduralProblems, RefinerEnv, RefinerVectorEnv, resolve_critic
 from refiner_env.errors import CriticError, OptionError, UnknownNameError
+from refiner_env.memory import Memory
 from refiner_env.types import Agent, Critic, Feedback, Problem
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -333,3 +334,32 @@ def test_nothing_shown_to_the_acting_critic_holds_gold() -> None:
 def test_wrong_rules_are_refused_by_name_and_value(rules: dict[str, Any], said: str) -> None:
     with pytest.raises((OptionError, UnknownNameError), match=said):
         reviewing(**rules)
+
+
+class Knowing(Agent):
+    """Writes gold, and where it has tried that in the episode something else."""
+
+    def __init__(self) -> None:
+        self.memory = Memory()
+
+    def act(self, observations: Any) -> list[str]:
+        by_text = {p.text: gold(p) for p in PROBLEMS}
+        rows = zip(observations["problem"], self.memory.tried(observations), strict=True)
+        written = [by_text[text] if by_text[text] not in tried else "hello" for text, tried in rows]
+        self.memory.add(observations, written)
+        return written
+
+
+def test_a_generator_that_remembers_forgets_the_episodes_before() -> None:
+    env = reviewing(generator=Knowing(), right_share=0.0, max_turns=2)
+    for _ in range(3):
+        env.reset(options={"index": 0})
+        assert [env.step("Hm.")[4]["ir_equivalent"] for _ in range(2)] == [True, False]
+
+
+def test_copies_of_one_problem_side_by_side_remember_their_own() -> None:
+    rules: dict[str, Any] = {"problems": PROBLEMS, "generator": Knowing(), "autoreset_mode": AutoresetMode.DISABLED}
+    env = CriticVectorEnv(2, **rules)
+    env.reset(options={"index": [0, 0], "hypothesis": ["hi", gold(PROBLEMS[0])]})
+    assert env.step(["Hm.", "Hm."])[4]["ir_equivalent"].tolist() == [True, False]  # its own is not proposed again
+    assert env.step(["Hm.", "Hm."])[4]["ir_equivalent"].tolist() == [False, False]

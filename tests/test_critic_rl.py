@@ -16,11 +16,12 @@ from agents.lm import LanguageModel
 from agents.prompts import critic_prompts
 from benchmarks.train import main as train
 from refiner_env import CriticVectorEnv
+from refiner_env.errors import OptionError
 from refiner_env.tasks import MathWordProblem
 from refiner_env.tasks.phrases import NO_HINT
 from refiner_env.types import Problem
 from trainers.critic_rl import CriticRLOptions, critic_rl_step, group_advantages, train_critic_rl
-from trainers.learning import Learner
+from trainers.learning import BestWeights, Learner, Spent
 
 WRONG = "The operator in #0 is incorrect."
 
@@ -64,9 +65,10 @@ def test_a_step_makes_what_was_paid_likelier(
         learner.step(0.5)
         groups = [spoken.prompts[i : i + 2] for i in range(0, 8, 2)]
         assert all(a == b for a, b in groups) and len({a for a, _ in groups}) == 4
-        after = learner.lm.probabilities([spoken.prompts[0]] * 2, [NO_HINT, WRONG])
+        with learner.lm.evaluating():  # probabilities of an untrained model are too small to compare
+            after = [learner.lm.loss([spoken.prompts[0]], [text]).mean.item() for text in (NO_HINT, WRONG)]
         before = before if step else after
-    assert after[0] > before[0] and after[1] < before[1]
+    assert after[0] < before[0] and after[1] > before[1]
 
 
 def test_groups_that_earn_the_same_teach_nothing(
@@ -102,14 +104,46 @@ def test_training_is_seeded_and_keeps_the_best_on_development_problems(
     assert run() == run()
 
 
+SMALL = [
+    *("--train.steps", "2", "--train.batch-size", "2", "--train.samples", "2"),
+    *("--data.n-train", "20", "--data.n-dev", "4", "--data.n-test", "2"),
+]
+
+
 def test_the_command_goes_on_from_a_critic_and_writes_one(
     lm: LanguageModel, task: MathWordProblem, tmp_path: Path
 ) -> None:
     LearnedCritic(lm, task, threshold=0.25).save(tmp_path / "critic")
-    small = ["--train.steps", "2", "--train.batch-size", "2", "--train.samples", "2"]
-    data = ["--data.n-train", "20", "--data.n-dev", "4", "--data.n-test", "2"]
     out = tmp_path / "rl"
-    assert train(["critic-rl", "--model", str(tmp_path / "critic"), "--out", str(out), *small, *data]) == 0
+    assert train(["critic-rl", "--model", str(tmp_path / "critic"), "--out", str(out), *SMALL]) == 0
     assert LearnedCritic.load(out, task).threshold == 0.25
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2] and all({"reward", "dev_reward"} <= set(line) for line in lines)
+
+
+def test_a_model_that_is_no_critic_yet_may_become_one(
+    lm: LanguageModel, task: MathWordProblem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.train.open_model", lambda *args: lm.clone())
+    monkeypatch.setattr("benchmarks.train.train_critic_rl", lambda *args, **options: (Spent(), []))
+    assert train(["critic-rl", "--model", "scratch:tiny", "--out", str(tmp_path / "rl"), *SMALL]) == 0
+    assert LearnedCritic.load(tmp_path / "rl", task).writes == "feedback"
+
+
+def test_a_critic_that_writes_solutions_is_refused(lm: LanguageModel, task: MathWordProblem, tmp_path: Path) -> None:
+    LearnedCritic(lm, task, writes="solution").save(tmp_path / "critic")
+    with pytest.raises(OptionError, match=r"critic writes solutions: give a critic of --train\.writes feedback"):
+        train(["critic-rl", "--model", str(tmp_path / "critic"), "--out", str(tmp_path / "rl"), *SMALL])
+    assert not (tmp_path / "rl").exists()
+
+
+def test_the_best_weights_are_kept_however_low_they_score(lm: LanguageModel) -> None:
+    model, scores = lm.clone(), iter([-3.0, -5.0])
+    best = BestWeights(model, lambda: next(scores))
+    best.check()
+    weights = next(model.model.parameters())
+    kept = weights.detach().clone()
+    torch.nn.init.zeros_(weights)
+    best.check()
+    best.restore()
+    assert torch.equal(weights, kept)

@@ -7,9 +7,11 @@ import random
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from refiner_env.critics import (
@@ -270,6 +272,12 @@ def test_where_all_members_fail_the_consensus_fails() -> None:
     assert ConsensusCritic(TASK, Says(FAILED), Says(FAILED)).critique([PROBLEM], [WRONG]) == [FAILED]
 
 
+def test_a_member_that_raises_has_no_say() -> None:
+    said = ConsensusCritic(TASK, Raises("b"), Says(REJECTED)).critique([PROBLEM] * 2, ["a", "b"])
+    assert said == [REJECTED, REJECTED]
+    assert ConsensusCritic(TASK, Raises("b")).critique([PROBLEM], ["b"])[0].failure.startswith("Raises ")
+
+
 def test_members_see_gold_only_where_they_may() -> None:
     blind, seeing = Says(), Says(uses_gold=True)
     critic = ConsensusCritic(TASK, blind, seeing)
@@ -425,6 +433,11 @@ def test_a_hypothesis_that_a_critic_raises_on_costs_no_other_its_feedback(timeou
         (lambda texts: iter([ACCEPTED]), "Gives gave <list_iterator"),
         (lambda texts: texts, "Gives gave 'a', which is no Feedback"),
         (lambda texts: [Feedback(True, None)] * len(texts), "Gives gave Feedback(accepted=True, text=None"),  # type: ignore[arg-type]
+        (lambda texts: [replace(ACCEPTED, accepted=np.True_)], "Gives gave Feedback(accepted=np.True_"),
+        (lambda texts: [replace(ACCEPTED, failure="It sleeps.")], "Gives gave Feedback(accepted=True"),
+        (lambda texts: [replace(ACCEPTED, faults=("operator",))], "Gives gave Feedback(accepted=True"),
+        (lambda texts: [replace(ACCEPTED, accept_probability=1.5)], "Gives gave Feedback(accepted=True"),
+        (lambda texts: [replace(ACCEPTED, accept_probability=np.float32(0.5))], "Gives gave Feedback(accepted=True"),
         (lambda texts: 1 / 0, "Gives ZeroDivisionError: division by zero"),
         (lambda texts: dict[str, Any]()["key"], "Gives KeyError: 'key'"),
         (lambda texts: len(None), "Gives TypeError: object of type 'NoneType' has no len()"),  # type: ignore[arg-type]

@@ -143,6 +143,12 @@ def test_nothing_else_accepts(reply: str) -> None:
     assert not said.accepted and bool(said.failure) != bool(said.faults)
 
 
+def test_blanks_without_end_are_read_once() -> None:  # or each of these takes minutes
+    prompting, blank = Prompting(TASK), " " * 100_000
+    assert prompting.messages(f"[{blank}", "z")[-1]["content"].startswith("[PROBLEM]\n[ ")
+    assert prompting.read(f"No{blank.replace(' ', chr(10))}hint.").faults
+
+
 @pytest.mark.parametrize(
     "reply",
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -91,7 +92,7 @@ class BestWeights:
 
     lm: LanguageModel
     score: Callable[[], float]
-    best: float = -1.0
+    best: float = -math.inf
     _weights: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def check(self) -> float:

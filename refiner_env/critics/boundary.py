@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from threading import TIMEOUT_MAX, Thread
+from typing import Any
 
 from refiner_env.errors import CriticError, OptionError, UnknownNameError
-from refiner_env.types import Critic, Feedback, Problem
+from refiner_env.types import Critic, Fault, Feedback, Problem
 
 ON_FAILURE = ("stop", "record")
 
@@ -72,8 +73,8 @@ class Boundary:
             count = f"{len(feedback)} feedbacks" if isinstance(feedback, list | tuple) else f"{feedback!r:.80}"
             raise _NoFeedbackError(f"gave {count} for {len(hypotheses)} hypotheses")
         for one in feedback:
-            if not isinstance(one, Feedback) or not isinstance(one.text, str):
-                raise _NoFeedbackError(f"gave {one!r:.80}, which is no Feedback with a text")
+            if why := _malformed(one):
+                raise _NoFeedbackError(f"gave {one!r:.80}, {why}")
         return list(feedback)
 
     def _within(self, call: Callable[[], list[Feedback]]) -> list[Feedback]:
@@ -106,3 +107,17 @@ class Boundary:
         kind = "" if isinstance(error, _NoFeedbackError) else type(error).__name__
         reason = ": ".join(filter(None, (kind, said)))
         return Feedback(accepted=False, text="", failure=f"{type(self.critic).__name__} {reason}")
+
+
+def _malformed(said: Any) -> str:
+    """What keeps an answer from being a feedback; "" for nothing."""
+    if not isinstance(said, Feedback) or not isinstance(said.text, str):
+        return "which is no Feedback with a text"
+    if not isinstance(said.accepted, bool) or (said.accepted and said.failure):
+        return f"in which accepted is {said.accepted!r}: it must be True or False, and False with a failure"
+    if not all(isinstance(fault, Fault) for fault in said.faults):
+        return "in which faults holds something else"
+    likely = said.accept_probability
+    if likely is not None and not (isinstance(likely, int | float) and 0 <= likely <= 1):
+        return f"in which accept_probability is {likely!r}: it must be None or a Python number in [0, 1]"
+    return ""

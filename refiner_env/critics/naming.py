@@ -12,6 +12,7 @@ from __future__ import annotations
 import ast
 import importlib.metadata
 import inspect
+import os
 import re
 import warnings
 from collections.abc import Callable

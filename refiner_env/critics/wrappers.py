@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from refiner_env.critics.boundary import Boundary
 from refiner_env.critics.naming import resolve_critic
 from refiner_env.errors import OptionError, UnknownNameError
 from refiner_env.types import Critic, Fault, Feedback, Problem, Task
@@ -119,12 +120,12 @@ class ConsensusCritic(Critic):
         self.task, self.rule = task, rule
         named = critics or tuple(f"noisy(oracle, seed={k})" for k in range(3))
         self.critics = [resolve_critic(critic, task) for critic in named]
+        self._members = [Boundary(critic, "record") for critic in self.critics]
         self.uses_gold = any(critic.uses_gold for critic in self.critics)
         self.deterministic = all(critic.deterministic for critic in self.critics)
 
     def critique(self, problems: Sequence[Problem], hypotheses: Sequence[str]) -> list[Feedback]:
-        blind = [problem.without_gold() for problem in problems]
-        said = [c.critique(problems if c.uses_gold else blind, hypotheses) for c in self.critics]
+        said = [member.ask(problems, hypotheses) for member in self._members]
         return [self._agree(votes) for votes in zip(*said, strict=True)]
 
     def seed(self, seed: int) -> None:
