@@ -11,6 +11,7 @@ from typing import Any
 from agents.lm import LanguageModel
 from agents.models import BASE_FOLDER, load_model
 from agents.prompts import critic_prompts, generator_prompt
+from refiner_env.errors import CheckpointError
 from refiner_env.types import Critic, Fault, Feedback, ParseFailure, Problem, Task
 
 SETTINGS = "critic.json"
@@ -99,6 +100,13 @@ def learned(task: Task[Any], folder: str = "", threshold: float | None = None) -
     Args:
         folder: without one, the base model, which has learned no feedback yet.
         threshold: in place of the one that was chosen in training.
+
+    Raises:
+        CheckpointError: nothing there to load, or a model that was trained to write hypotheses.
     """
+    record = Path(folder) / "training.json"
+    what = json.loads(record.read_text())["what"] if folder and record.is_file() else "critic"
+    if not what.startswith("critic"):
+        raise CheckpointError(f"{folder} holds a {what}, no critic: give a folder that refiner train critic wrote.")
     critic = LearnedCritic.load(folder or BASE_FOLDER, task)
     return critic if threshold is None else critic.with_threshold(threshold)

@@ -83,6 +83,8 @@ def main(argv: Sequence[str]) -> int:
         raise RefinerError(f"--out {args.out} exists: choose another file, or delete it.")
     quiet_libraries()
     task = resolve_task(options.task)
+    if "human" in options.critics:
+        raise OptionError("refiner critics times what it asks: let a person review with refiner replay --critic human.")
     critics = {name: resolve_critic(name, task) for name in options.critics}
     pairs = recorded(task, args.episodes) if args.episodes else perturbed(task, options)
     lines = [review(name, critic, task, pairs, options) for name, critic in critics.items()]

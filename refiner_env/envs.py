@@ -6,7 +6,7 @@ leave the rest to a `Referee`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Unpack
 
 import gymnasium as gym
@@ -15,12 +15,14 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
 from refiner_env.critic_referee import FeedbackReferee, FeedbackRules
-from refiner_env.errors import OptionError
+from refiner_env.errors import OptionError, UnknownNameError
 from refiner_env.referees import HypothesisReferee, Outcome, Referee, Rules, State, check_count
 from refiner_env.rendering import terminal, to_ansi
 from refiner_env.spaces import TextSpace
 from refiner_env.types import Observations
 
+OPTIONS = ("index", "split", "hypothesis")
+"""What `reset` takes."""
 BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
 
 
@@ -42,6 +44,7 @@ class TextEnv(gym.Env[dict[str, Any], str]):
         if seed is not None:
             self.referee.seed(seed)
         options, pool = options or {}, self.referee.pool
+        _check_names("reset option", options, OPTIONS)
         pool.use(options.get("split"))
         given = options.get("index")
         index = pool.draw(self.np_random) if given is None else pool.checked(given)
@@ -112,6 +115,7 @@ class TextVectorEnv(gym.vector.VectorEnv[Observations, Sequence[str], Any]):
         if first is not None:
             self.referee.seed(first)
         options = options or {}
+        _check_names("reset option", options, (*OPTIONS, "reset_mask"))
         mask = np.asarray(options.get("reset_mask", np.ones(self.num_envs, dtype=np.bool_)), dtype=np.bool_)
         if mask.shape != (self.num_envs,):
             raise OptionError(f"reset option reset_mask has shape {mask.shape}: it must be ({self.num_envs},).")
@@ -229,6 +233,7 @@ class RefinerEnv(TextEnv):
     """
 
     def __init__(self, render_mode: str | None = None, **rules: Unpack[Rules]) -> None:
+        _check_names("argument", rules, Rules.__annotations__)
         super().__init__(HypothesisReferee(**rules), render_mode)
 
 
@@ -242,6 +247,7 @@ class RefinerVectorEnv(TextVectorEnv):
         render_mode: str | None = None,
         **rules: Unpack[Rules],
     ) -> None:
+        _check_names("argument", rules, Rules.__annotations__)
         super().__init__(HypothesisReferee(**rules), num_envs, autoreset_mode, render_mode)
 
 
@@ -276,6 +282,7 @@ class CriticEnv(TextEnv):
     """
 
     def __init__(self, render_mode: str | None = None, **rules: Unpack[FeedbackRules]) -> None:
+        _check_names("argument", rules, FeedbackRules.__annotations__)
         super().__init__(FeedbackReferee(**rules), render_mode)
 
 
@@ -289,6 +296,7 @@ class CriticVectorEnv(TextVectorEnv):
         render_mode: str | None = None,
         **rules: Unpack[FeedbackRules],
     ) -> None:
+        _check_names("argument", rules, FeedbackRules.__annotations__)
         super().__init__(FeedbackReferee(**rules), num_envs, autoreset_mode, render_mode)
 
 
@@ -322,6 +330,17 @@ def _columns(n: int, places: list[int], infos: Sequence[Mapping[str, Any]]) -> d
                     columns[key][i] = one
         columns["_" + key] = mask.copy()
     return columns
+
+
+def _check_names(kind: str, given: Mapping[str, Any], known: Iterable[str]) -> None:
+    """Refuse a name that means nothing, which would be ignored or end in a traceback.
+
+    Raises:
+        UnknownNameError: the message offers the closest.
+    """
+    for name in given:
+        if name not in known:
+            raise UnknownNameError(kind, name, known)
 
 
 def _checked_texts(texts: Any, count: int) -> list[str]:

@@ -119,7 +119,8 @@ def _unsaid(fault: Fault, text: str) -> str:
     """What neither a mark nor the feedback's text says of a fault, as `missing_step at #1`; "" for nothing."""
     hint = f" ({fault.hint})" if fault.hint and fault.hint not in text else ""
     step = "" if fault.step is None else f" at #{fault.step}"
-    return f"{fault.kind}{step}{hint}" if hint or not fault.span else ""
+    told = fault.span or (text.strip() if fault.step is None else f"#{fault.step}" in text)
+    return f"{fault.kind}{step}{hint}" if hint or not told else ""
 
 
 def _scored(scores: Scores) -> str:

@@ -78,7 +78,9 @@ class Reward:
             try:
                 values[name] = value = float(given)
             except (TypeError, ValueError):
-                raise OptionError(f"The reward {name!r} gave {given!r:.80}: it must give a number.") from None
+                value = math.nan
+            if not math.isfinite(value):
+                raise OptionError(f"The reward {name!r} gave {given!r:.80}: it must give a finite number.")
             total += weight * value
         return total, values
 

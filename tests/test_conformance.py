@@ -213,6 +213,14 @@ def test_without_more_history_the_observation_is_the_papers() -> None:
     assert set(RefinerEnv(problems=PROBLEMS).reset(seed=0)[0]) == {"problem", "hypothesis", "feedback", "turn"}
 
 
+def test_names_that_mean_nothing_are_refused_with_the_closest() -> None:
+    for env in (RefinerEnv, RefinerVectorEnv):
+        with pytest.raises(UnknownNameError, match=r"argument 'max_turn'\. Did you mean 'max_turns'"):
+            env(max_turn=3)  # type: ignore[call-arg]
+        with pytest.raises(UnknownNameError, match=r"reset option 'indx'\. Did you mean 'index'"):
+            env(problems=PROBLEMS).reset(options={"indx": 1})
+
+
 @pytest.mark.parametrize("history", [0, -1, "2", True])
 def test_a_history_of_nothing_is_refused(history: Any) -> None:
     with pytest.raises(OptionError, match="history is"):

@@ -171,7 +171,7 @@ def test_feedback_is_read_and_the_editor_follows_it(tmp_path: Path) -> None:
     assert first.feedback.faults == (Fault("operator", 0, "operator"),) and second.feedback.accepted
     assert first.hypothesis != second.hypothesis
     assert f"[1] {first.hypothesis}" in shown and f"[2] {second.hypothesis}" in shown
-    assert "faults: operator at #0" in shown and "accepted: No hint." in shown
+    assert "rejected: The operator in #0 is incorrect." in shown and "accepted: No hint." in shown
 
 
 def test_commands_work_for_a_critic_too() -> None:

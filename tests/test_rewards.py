@@ -216,7 +216,7 @@ def test_a_function_that_gives_no_number_is_named(given: Any) -> None:
     def mine(attempt: Attempt) -> Any:
         return given
 
-    with pytest.raises(OptionError, match=f"reward 'mine' gave {given!r}: it must give a number"):
+    with pytest.raises(OptionError, match=f"reward 'mine' gave {given!r}: it must give a finite number"):
         resolve_reward(mine)(attempt("x"))
 
 
