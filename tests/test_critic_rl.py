@@ -87,7 +87,7 @@ def test_training_is_seeded_and_keeps_the_best_on_development_problems(
 ) -> None:
     options = CriticRLOptions(steps=3, batch_size=2, samples=2)
 
-    def run() -> tuple[list[float], list[dict[str, Any]], list[float]]:
+    def run() -> tuple[list[tuple[float, float]], list[dict[str, Any]], list[float]]:
         torch.manual_seed(0)
         model, seen = lm.clone(), list[dict[str, Any]]()
         model.max_new_tokens = 8
@@ -98,7 +98,7 @@ def test_training_is_seeded_and_keeps_the_best_on_development_problems(
         env = CriticVectorEnv(len(dev), task=task, problems=dev, max_turns=1)
         shown, _ = env.reset(seed=1, options={"index": range(len(dev))})
         kept = env.step(model.generate(critic_prompts(shown["problem"], shown["hypothesis"])))[1].mean()
-        assert kept == pytest.approx(max(rewards))
+        assert kept == pytest.approx(max(greedy for greedy, _ in rewards))
         return rewards, seen, [p.sum().item() for p in model.model.parameters()]
 
     assert run() == run()
@@ -118,7 +118,9 @@ def test_the_command_goes_on_from_a_critic_and_writes_one(
     assert train(["critic-rl", "--model", str(tmp_path / "critic"), "--out", str(out), *SMALL]) == 0
     assert LearnedCritic.load(out, task).threshold == 0.25
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == [1, 2] and all({"reward", "dev_reward"} <= set(line) for line in lines)
+    assert [line["step"] for line in lines] == [1, 2] and all(
+        {"reward", "dev_reward", "dev_sampled_reward"} <= set(line) for line in lines
+    )
 
 
 def test_a_model_that_is_no_critic_yet_may_become_one(

@@ -31,9 +31,9 @@ class CriticRLOptions:
     """Reinforcement learning of a critic."""
 
     steps: int = option(120, "optimizer steps", low=1)
-    batch_size: int = option(16, "hypotheses a step", low=1)
-    samples: int = option(4, "feedbacks sampled for each hypothesis", low=2)
-    learning_rate: float = option(2e-4, "peak AdamW learning rate", low=0.0, high=1.0)
+    batch_size: int = option(32, "hypotheses a step", low=1)
+    samples: int = option(8, "feedbacks sampled for each hypothesis", low=2)
+    learning_rate: float = option(1e-4, "peak AdamW learning rate", low=0.0, high=1.0)
     reward: str = option("equivalent", "what a hypothesis is worth, by name or as a sum; the critic is paid the gain")
     judgment_weight: float = option(1.0, "reward for being right about right and wrong", low=0.0)
     first: str = option(
@@ -41,7 +41,9 @@ class CriticRLOptions:
         "what is reviewed: perturbations of gold, or what the generator writes by itself",
         choices=("perturbation", "generator"),
     )
-    right_share: float = option(0.25, "share of perturbations that are none, to be accepted", low=0.0, high=1.0)
+    right_share: float = option(
+        0.5, "share of perturbations that are none, to be accepted; less pays for rejecting all", low=0.0, high=1.0
+    )
 
 
 def train_critic_rl(
@@ -54,27 +56,31 @@ def train_critic_rl(
     *,
     seed: int,
     update: Update,
-) -> tuple[Spent, list[float]]:
-    """Train the critic `lm` in place; the weights that earn most on `dev` stay.
+) -> tuple[Spent, list[tuple[float, float]]]:
+    """Train the critic `lm` in place; the weights whose greedy feedback earns most on `dev` stay.
 
     Args:
         generator: who answers, frozen: whatever `resolve_agent` accepts.
 
     Returns:
-        What it spent, and the mean reward of greedy feedback on `dev` before training and at every check.
+        What it spent, and the mean rewards of greedy and of sampled feedback on `dev`, before training and at every
+        check. Sampled feedback is what training improves, greedy feedback what a critic gives.
     """
     started, rng, written = time.monotonic(), random.Random(seed), lm.generated_tokens
     learner = Learner(lm, options.learning_rate)
     size = options.batch_size * options.samples
     env = _environment(size, task, train, generator, options)
     judged = _environment(len(dev), task, dev, generator, options)
-    rewards: list[float] = []
+    rewards: list[tuple[float, float]] = []
 
-    def score() -> float:
+    def earned(top_p: float | None) -> float:
         observations, _ = judged.reset(seed=seed, options={"index": range(len(dev))})
         prompts = critic_prompts(observations["problem"], observations["hypothesis"])
-        rewards.append(float(judged.step(lm.generate(prompts))[1].mean()))
-        return rewards[-1]
+        return float(judged.step(lm.generate(prompts, top_p=top_p))[1].mean())
+
+    def score() -> float:
+        rewards.append((earned(None), earned(1.0)))
+        return rewards[-1][0]
 
     best = BestWeights(lm, score)
     best.check()
@@ -86,7 +92,8 @@ def train_critic_rl(
         done = (step + 1) / options.steps
         if done * CHECKS >= len(rewards):
             best.check()
-        update(done, step=step + 1, reward=reward, dev_reward=rewards[-1])
+        greedy, sampled = rewards[-1]
+        update(done, step=step + 1, reward=reward, dev_reward=greedy, dev_sampled_reward=sampled)
     best.restore()
     learner.spent.rollout_tokens = lm.generated_tokens - written
     learner.spent.wall_s = time.monotonic() - started
