@@ -16,7 +16,6 @@ from agents.models import load_model
 from benchmarks.statistics import interval
 from data import DataOptions, content_hash, load_splits
 from refiner_env.critics import resolve_critic
-from refiner_env.critics.boundary import ON_FAILURE
 from refiner_env.errors import OptionError, RefinerError
 from refiner_env.options import add_options, option, read_options, section
 from refiner_env.records import write_episodes
@@ -24,7 +23,7 @@ from refiner_env.referees import STOPS
 from refiner_env.tasks import resolve_task
 from trainers.evaluation import turn_figures
 from trainers.progress import quiet_libraries
-from trainers.rollout import play
+from trainers.rollout import CRITIC_TIMEOUT, ON_CRITIC_FAILURE, play
 
 
 @dataclass(frozen=True)
@@ -37,10 +36,8 @@ class EvaluateOptions:
     turns: int = option(3, "turns at most", low=1, high=16)
     stop: str = option("critic", "who ends an episode; an oracle's stop counts as gold", choices=STOPS)
     history: int = option(1, "last turns that the generator reads, as it was trained", low=1, high=16)
-    on_critic_failure: str = option(
-        "record", "what a failing critic does: record counts it and goes on, stop ends the run", choices=ON_FAILURE
-    )
-    critic_timeout: float = option(0.0, "seconds that one call of the critic may take; 0 for any", low=0.0)
+    on_critic_failure: str = ON_CRITIC_FAILURE
+    critic_timeout: float = CRITIC_TIMEOUT
     split: str = option("test", "which problems", choices=("train", "dev", "test"))
     data: DataOptions = section(DataOptions, "problems")
 

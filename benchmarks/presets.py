@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from agents.models import BASE
 from baselines.ppo import PPOOptions
 from data import DataOptions
-from refiner_env.critics.boundary import ON_FAILURE
 from refiner_env.errors import UnknownNameError
 from refiner_env.options import option, section
 from refiner_env.tasks import TASKS, resolve_task
 from trainers.critic import CriticOptions
 from trainers.refiner import RefinerOptions
+from trainers.rollout import CRITIC_TIMEOUT, ON_CRITIC_FAILURE
 from trainers.warm_start import WarmStartOptions
 
 WARM_START = "warm-start"
@@ -34,10 +34,8 @@ class CompareOptions:
         ("learned", "oracle"),
         "who gives feedback at evaluation: learned is the critic trained here; any other as critics are named",
     )
-    on_critic_failure: str = option(
-        "record", "what a failing critic does: record counts it and goes on, stop ends the run", choices=ON_FAILURE
-    )
-    critic_timeout: float = option(0.0, "seconds that one call of a critic may take; 0 for any", low=0.0)
+    on_critic_failure: str = ON_CRITIC_FAILURE
+    critic_timeout: float = CRITIC_TIMEOUT
     dropout: float = option(0.0, "dropout of refiner-tiny and of models built from scratch", low=0.0, high=0.9)
     ablations: bool = option(False, "also train REFINER without exploration, and without a critic in training")
     retry_top_p: float = option(0.9, "nucleus mass of the retries control", low=0.01, high=1.0)

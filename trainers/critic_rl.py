@@ -31,7 +31,7 @@ class CriticRLOptions:
     """Reinforcement learning of a critic."""
 
     steps: int = option(120, "optimizer steps", low=1)
-    batch_size: int = option(32, "hypotheses a step", low=1)
+    batch_size: int = option(16, "hypotheses a step", low=1)
     samples: int = option(8, "feedbacks sampled for each hypothesis", low=2)
     learning_rate: float = option(1e-4, "peak AdamW learning rate", low=0.0, high=1.0)
     reward: str = option("equivalent", "what a hypothesis is worth, by name or as a sum; the critic is paid the gain")

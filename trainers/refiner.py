@@ -25,7 +25,6 @@ from agents.generator import Generator
 from agents.lm import LanguageModel
 from agents.prompts import generator_prompts
 from refiner_env.critics import resolve_critic
-from refiner_env.critics.boundary import ON_FAILURE
 from refiner_env.envs import RefinerVectorEnv
 from refiner_env.errors import OptionError
 from refiner_env.options import option
@@ -34,7 +33,7 @@ from trainers.batches import shuffled
 from trainers.evaluation import turn_figures
 from trainers.learning import CHECKS, BestWeights, Learner, Spent
 from trainers.progress import Update
-from trainers.rollout import play, select
+from trainers.rollout import CRITIC_TIMEOUT, ON_CRITIC_FAILURE, play, select
 
 SOURCES = ("policy", "perturbation", "mixture", "unseen")
 
@@ -49,10 +48,8 @@ class RefinerOptions:
     turns: int = option(3, "turns trained on: one without feedback, the others with (paper: 3)", low=1, high=16)
     turn_weights: tuple[float, ...] = option((1.0,), "weight of each turn's loss; the last one given repeats", low=0.0)
     turn_loss: str = option("sum", "how the turns' losses are put together", choices=("sum", "mean"))
-    on_critic_failure: str = option(
-        "record", "what a failing critic does: record counts it and goes on, stop ends the run", choices=ON_FAILURE
-    )
-    critic_timeout: float = option(0.0, "seconds that one call of the critic may take; 0 for any", low=0.0)
+    on_critic_failure: str = ON_CRITIC_FAILURE
+    critic_timeout: float = CRITIC_TIMEOUT
     history: int = option(1, "last turns that the generator reads (paper: 1)", low=1, high=16)
     top_p: float = option(0.5, "nucleus mass of exploration (paper: 0.5)", low=0.01, high=1.0)
     source: str = option(

@@ -8,8 +8,15 @@ from typing import Any
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
+from refiner_env.critics.boundary import ON_FAILURE
 from refiner_env.envs import RefinerVectorEnv
+from refiner_env.options import option
 from refiner_env.types import Agent, Critic, Episode, Observations, Problem, Task, Turn
+
+ON_CRITIC_FAILURE = option(
+    "record", "what a failing critic does: record counts it and goes on, stop ends the run", choices=ON_FAILURE
+)
+CRITIC_TIMEOUT = option(0.0, "seconds that one call of a critic may take; 0 for any", low=0.0)
 
 
 def select(observations: Observations, places: np.ndarray[Any, Any]) -> Observations:
