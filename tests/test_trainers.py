@@ -16,6 +16,7 @@ from gymnasium.vector import AutoresetMode
 from rich.console import Console
 
 from agents.critic import LearnedCritic
+from agents.generator import Generator
 from agents.prompts import HINT, PREVIOUS, critic_prompts
 from agents.seq2seq import Seq2Seq
 from data.negatives import CriticPair, critic_pairs
@@ -327,6 +328,18 @@ def test_the_threshold_is_the_lowest_with_most_right_on_development_problems(
     assert 0.4 < threshold(mends) <= 0.8  # wrong ones go on, right ones stay
     spoils = {p.text: [wrong, wrong] for p in dev[:2]} | {p.text: [gold, wrong] for p in dev[2:]}
     assert threshold(spoils) == 0.0  # nothing to gain: everything is left alone
+
+
+def test_a_threshold_is_chosen_with_the_history_that_the_generator_reads(
+    task: MathWordProblem, dev: list[Problem], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Reader(Generator):
+        def act(self, observations: Observations) -> list[str]:
+            assert len(observations["history"]) == 2
+            return [task.guess] * len(observations["problem"])
+
+    monkeypatch.setattr(calibration, "Generator", Reader)
+    calibrated(Oracular(None, task), None, task, dev[:2], 3, history=3)  # type: ignore[arg-type]
 
 
 # -------------------------------------------------------------------------------------------------- REFINER
