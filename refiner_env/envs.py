@@ -15,7 +15,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
 from refiner_env.critic_referee import FeedbackReferee, FeedbackRules
-from refiner_env.errors import OptionError
+from refiner_env.errors import OptionError, UnknownNameError
 from refiner_env.referees import HypothesisReferee, Outcome, Referee, Rules, State, check_count
 from refiner_env.rendering import terminal, to_ansi
 from refiner_env.spaces import TextSpace
@@ -95,6 +95,11 @@ class TextVectorEnv(gym.vector.VectorEnv[Observations, Sequence[str], Any]):
         render_mode: str | None = None,
     ) -> None:
         check_count("num_envs", num_envs)
+        try:
+            autoreset_mode = AutoresetMode(autoreset_mode)  # by its name too, as Gymnasium's own
+        except ValueError:
+            modes = [mode.value for mode in AutoresetMode]
+            raise UnknownNameError("autoreset_mode", str(autoreset_mode), modes) from None
         self.referee, self.num_envs, self.render_mode = referee, num_envs, render_mode
         self.metadata = {"render_modes": ["ansi"], "autoreset_mode": autoreset_mode}
         self.single_observation_space, self.single_action_space = referee.observation_space, TextSpace()
@@ -326,7 +331,8 @@ def _columns(n: int, places: list[int], infos: Sequence[Mapping[str, Any]]) -> d
 
 def _checked_texts(texts: Any, count: int) -> list[str]:
     """The reset option `hypothesis`, one text for each episode that begins."""
-    if isinstance(texts, str) or len(texts) != count or not all(isinstance(text, str) for text in texts):
+    several = isinstance(texts, Sequence | np.ndarray) and not isinstance(texts, str)
+    if not several or len(texts) != count or not all(isinstance(text, str) for text in texts):
         raise OptionError(f"reset option hypothesis is {texts!r:.80}: give {count} texts, one for each episode.")
     return list(texts)
 

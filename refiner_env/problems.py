@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from functools import lru_cache
 from typing import Any, overload
 
@@ -66,6 +66,8 @@ class Problems:
                 )
             if not len(problems):
                 raise OptionError(f"{what} is empty: give at least one problem, or None for procedural ones.")
+            if isinstance(problems, Set) or not isinstance(problems[0], Problem):
+                raise OptionError(f"{what} is {problems!r:.80}: it must be a sequence of Problem.")
         if not self.splits:
             raise OptionError("problems is empty: give at least one split, or None for procedural problems.")
         self.split = next(iter(self.splits))
@@ -83,7 +85,7 @@ class Problems:
         """
         if split is None:
             return
-        if split not in self.splits:
+        if not isinstance(split, str) or split not in self.splits:
             raise UnknownNameError("split", str(split), [name for name in self.splits if name])
         self.split = split
 
