@@ -133,7 +133,9 @@ def _report(
 ) -> None:
     by = ", ".join(dict.fromkeys(record.critic for record in records))
     right = sum(bool(review.right and review.right.accepted) for review in reviews)
-    console.print(f"{len(records)} episodes, {len(reviews)} hypotheses, {right} of them right; recorded with {by}.")
+    console.print(
+        f"{len(records)} episodes, {len(reviews)} hypotheses, {right} of them right; recorded with {visible(by)}."
+    )
     disputed = [review for review in reviews if review.disputed]
     divided = [review for review in disputed if review.divided]
     for table in (_quality(names, reviews), _agreement(names, reviews)):
