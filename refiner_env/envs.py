@@ -45,11 +45,9 @@ class TextEnv(gym.Env[dict[str, Any], str]):
         pool.use(options.get("split"))
         given = options.get("index")
         index = pool.draw(self.np_random) if given is None else pool.checked(given)
-        self._state = State(pool.current[index])
-        hypothesis = options.get("hypothesis")
-        self.referee.begin(
-            [self._state], self.np_random, None if hypothesis is None else _checked_texts([hypothesis], 1)
-        )
+        state, hypothesis = State(pool.current[index]), options.get("hypothesis")
+        self.referee.begin([state], self.np_random, None if hypothesis is None else _checked_texts([hypothesis], 1))
+        self._state = state
         self._show()
         return self._observe(), pool.info(index)
 
@@ -121,18 +119,18 @@ class TextVectorEnv(gym.vector.VectorEnv[Observations, Sequence[str], Any]):
         if mask.shape != (self.num_envs,):
             raise OptionError(f"reset option reset_mask has shape {mask.shape}: it must be ({self.num_envs},).")
         self.referee.pool.use(options.get("split"))
-        given = options.get("index")
+        given, begins = options.get("index"), mask
         if given is not None:
             if not isinstance(given, Sequence | np.ndarray):
                 raise OptionError(f"reset option index is {given!r}: give a sequence of places in problems.")
             if len(given) > self.num_envs:
                 raise OptionError(f"reset option index has {len(given)} entries: at most num_envs={self.num_envs}.")
             given = [self.referee.pool.checked(index) for index in given]
-            self._over[mask] = True
-            mask = mask & (np.arange(self.num_envs) < len(given))
-        places, texts = np.flatnonzero(mask).tolist(), options.get("hypothesis")
+            begins = mask & (np.arange(self.num_envs) < len(given))
+        places, texts = np.flatnonzero(begins).tolist(), options.get("hypothesis")
         hypotheses = None if texts is None else _checked_texts(texts, len(places))
         infos = self._begin(places, given, hypotheses)
+        self._over[mask & ~begins] = True
         return self._observe(), infos
 
     def _begin(
@@ -141,9 +139,10 @@ class TextVectorEnv(gym.vector.VectorEnv[Observations, Sequence[str], Any]):
         """Start an episode in each of these sub-environments, on given or drawn problems; returns the infos."""
         pool = self.referee.pool
         indices = [pool.draw(self.np_random) if given is None else given[i] for i in places]
-        for i, index in zip(places, indices, strict=True):
-            self._states[i] = State(pool.current[index])
-        self.referee.begin([self._states[i] for i in places], self.np_random, hypotheses)
+        states = [State(pool.current[index]) for index in indices]
+        self.referee.begin(states, self.np_random, hypotheses)
+        for i, state in zip(places, states, strict=True):
+            self._states[i] = state
         self._over[places] = False
         return _columns(self.num_envs, places, [pool.info(index) for index in indices])
 

@@ -172,10 +172,20 @@ def test_reset_selects_a_split_for_a_batch() -> None:
 
 
 @pytest.mark.parametrize("texts", [5, "ab", ["a"], ["a", 3]])
-def test_hypotheses_that_do_not_fit_are_refused(texts: Any) -> None:
-    env = CriticVectorEnv(2, problems=PROBLEMS)
+def test_hypotheses_that_do_not_fit_are_refused_and_change_nothing(texts: Any) -> None:
+    env = CriticVectorEnv(3, problems=PROBLEMS)
+    shown, _ = env.reset(seed=0)
     with pytest.raises(OptionError, match=r"hypothesis is .*give 2 texts"):
-        env.reset(options={"hypothesis": texts})
+        env.reset(options={"index": [0, 1], "hypothesis": texts})
+    assert env.step(["Hm."] * 3)[0]["problem"] == shown["problem"]
+
+
+def test_a_hypothesis_where_it_is_written_is_refused_and_changes_nothing() -> None:
+    env = RefinerEnv(problems=PROBLEMS)
+    env.reset(options={"index": 0})
+    with pytest.raises(OptionError, match="here you write it"):
+        env.reset(options={"index": 1, "hypothesis": "z"})
+    assert env.step("z")[0]["problem"] == PROBLEMS[0].text
 
 
 def test_an_unknown_split_is_refused_by_name() -> None:
