@@ -171,7 +171,7 @@ def test_the_warm_start_sees_its_share_only(
 ) -> None:
     model, prompts = lm.clone(), set[str]()
     loss = Seq2Seq.loss
-    monkeypatch.setattr(Seq2Seq, "loss", lambda self, p, t: (prompts.update(p), loss(self, p, t))[1])
+    monkeypatch.setattr(Seq2Seq, "loss", lambda self, p, t, w: (prompts.update(p), loss(self, p, t, w))[1])
     options = WarmStartOptions(steps=8, batch_size=8, share=0.1)
     warm_start(model, task, train, dev[:4], options, seed=5, update=quiet)
     assert prompts == {train[i].text for i in warm_start_share(len(train), 0.1, 5)} and len(prompts) == 20
