@@ -45,11 +45,16 @@ ABLATIONS = {"no_exploration": "refiner-no-exploration", "no_critic": "refiner-n
 hypotheses, but nobody says what is wrong with them."""
 
 
-def seed_everything(seed: int, name: str) -> None:
-    """Seed torch and numpy for one piece of work, so that a resumed run continues as the uninterrupted one would."""
+def seed_everything(seed: int, name: str) -> int:
+    """Seed torch and numpy for one piece of work, so that a resumed run continues as the uninterrupted one would.
+
+    Returns:
+        The seed of that work, for whatever else draws random numbers.
+    """
     number = int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:4])
     torch.manual_seed(number)
     np.random.seed(number)  # TRL shuffles with numpy's global state
+    return number
 
 
 @dataclass
@@ -83,7 +88,7 @@ class Training:
             seen = warm_start_share(len(train), o.warm_start.share, seed)
             spent = train_refiner(lm, task, train, dev, options, seed=seed, update=update, critic=feedback, seen=seen)
             uncalibrated = LearnedCritic(models["critic"][0], task, writes=o.critic.writes)
-            learned = calibrated(uncalibrated, lm, task, dev, o.turns)
+            learned = calibrated(uncalibrated, lm, task, dev, o.turns, o.refiner.history)
             return lm, spent, {"threshold": learned.threshold}
 
         def plus(update: Update) -> Trained:
@@ -197,14 +202,13 @@ def evaluations(
     """Every arm with every critic, in the order of the table."""
     test, turns = splits.test, options.turns
     refiner = models["refiner"][0]
-    others = {name: resolve_critic(name, task) for name in options.critics if name not in ("learned", "oracle")}
+    others = {name: resolve_critic(name, task) for name in {*options.critics, "oracle", "none"} - {"learned"}}
 
     def acting(arm: str, agent: Callable[[], Agent], critic: str, stop: str, t: int, *stages: str) -> Evaluation:
         def run() -> list[Episode]:
-            seed_everything(seed, f"{arm} {critic}")
-            judge = (
-                learned_critic(options, task, models, stages[-1]) if critic == "learned" else others.get(critic, critic)
-            )
+            number = seed_everything(seed, f"{arm} {critic}")
+            judge = learned_critic(options, task, models, stages[-1]) if critic == "learned" else others[critic]
+            judge.seed(number)
             return play(
                 agent(),
                 task,
@@ -218,7 +222,7 @@ def evaluations(
             )
 
         # The word of a critic that sees gold is an oracle's: the row is labelled as a stop by gold.
-        by_gold = stop == "critic" and critic in others and others[critic].uses_gold
+        by_gold = stop == "critic" and critic != "learned" and others[critic].uses_gold
         return Evaluation(arm, critic, "gold" if by_gold else stop, t, stages, run)
 
     def editor(remembers: bool) -> Agent:
@@ -240,7 +244,7 @@ def evaluations(
         yield acting("critic-alone", lambda: Generator(models["critic"][0]), "none", "never", 1, *stages)
     trained = ("warm_start", "refiner")
     yield acting("refiner", lambda: Generator(refiner), "none", "never", 1, *trained)
-    for critic in options.critics:
+    for critic in dict.fromkeys(options.critics):
         stop = "gold" if critic == "oracle" else "critic"
         yield acting("refiner", lambda: Generator(refiner), critic, stop, turns, *trained)
         yield acting("scripted", lambda: editor(remembers=False), critic, stop, turns, *trained)

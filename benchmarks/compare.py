@@ -66,7 +66,7 @@ def main(argv: Sequence[str]) -> int:
     short = TASKS.short(resolve_task(defaults.task).name)
     folder = args.out or Path("runs") / (name if short == "mwp" else f"{name}-{short}")
     quiet_libraries()
-    compare(options, folder, Console(), name, resume=args.resume, overwrite=args.overwrite)
+    compare(options, folder, Console(markup=False, emoji=False), name, resume=args.resume, overwrite=args.overwrite)
     return 0
 
 

@@ -89,7 +89,7 @@ def main(argv: Sequence[str]) -> int:
     pairs = recorded(task, args.episodes) if args.episodes else perturbed(task, options)
     lines = [review(name, critic, task, pairs, options) for name, critic in critics.items()]
     where = args.episodes or f"{options.split} problems of {options.data.source}, perturbed"
-    console = Console()
+    console = Console(markup=False, emoji=False)  # names of critics may hold brackets
     console.print(_table(f"{task.name}: {len(pairs)} hypotheses ({where})", lines))
     console.print(EXPLAINED.format(batch_size=options.batch_size), highlight=False, soft_wrap=True)
     for line in lines:

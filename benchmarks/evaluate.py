@@ -65,7 +65,7 @@ def main(argv: Sequence[str]) -> int:
         if path and path.exists():
             raise RefinerError(f"{name} {path} exists: choose another file, or delete it.")
     quiet_libraries()
-    evaluate(options, args.out, Console(), args.episodes)
+    evaluate(options, args.out, Console(markup=False, emoji=False), args.episodes)
     return 0
 
 

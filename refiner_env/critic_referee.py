@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Sequence
 from typing import Any, TypedDict
@@ -34,7 +35,8 @@ def resolve_agent(agent: str | Agent, task: Task[Any]) -> Agent:
         if holds_model(agent):
             loaded: Agent = load_object("agents.generator:Generator").load(agent)
             return loaded
-        agent = AGENTS.resolve(agent)(task)
+        named: Any = AGENTS.resolve(agent)
+        agent = named(task) if callable(named) else named
     if not isinstance(agent, Agent):
         raise OptionError(f"generator is {agent!r:.80}: give a name, a model's folder, or an Agent.")
     return agent
@@ -87,8 +89,8 @@ class FeedbackReferee(Referee):
             raise UnknownNameError("first", first, ("perturbation", "generator"))
         if not isinstance(right_share, int | float) or not 0 <= right_share <= 1:
             raise OptionError(f"right_share is {right_share!r}: it must be a number between 0 and 1.")
-        if not isinstance(judgment_weight, int | float):
-            raise OptionError(f"judgment_weight is {judgment_weight!r}: it must be a number.")
+        if not isinstance(judgment_weight, int | float) or not math.isfinite(judgment_weight):
+            raise OptionError(f"judgment_weight is {judgment_weight!r}: it must be a finite number.")
         self.generator = resolve_agent(generator, self.task)
         self.first, self.right_share, self.judgment_weight = first, right_share, judgment_weight
         self.observation_space = Dict(problem=TEXT, hypothesis=TEXT, turn=Discrete(max_turns + 1))

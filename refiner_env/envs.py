@@ -48,11 +48,9 @@ class TextEnv(gym.Env[dict[str, Any], str]):
         pool.use(options.get("split"))
         given = options.get("index")
         index = pool.draw(self.np_random) if given is None else pool.checked(given)
-        self._state = State(pool.current[index])
-        hypothesis = options.get("hypothesis")
-        self.referee.begin(
-            [self._state], self.np_random, None if hypothesis is None else _checked_texts([hypothesis], 1)
-        )
+        state, hypothesis = State(pool.current[index]), options.get("hypothesis")
+        self.referee.begin([state], self.np_random, None if hypothesis is None else _checked_texts([hypothesis], 1))
+        self._state = state
         self._show()
         return self._observe(), pool.info(index)
 
@@ -98,6 +96,11 @@ class TextVectorEnv(gym.vector.VectorEnv[Observations, Sequence[str], Any]):
         render_mode: str | None = None,
     ) -> None:
         check_count("num_envs", num_envs)
+        try:
+            autoreset_mode = AutoresetMode(autoreset_mode)  # by its name too, as Gymnasium's own
+        except ValueError:
+            modes = [mode.value for mode in AutoresetMode]
+            raise UnknownNameError("autoreset_mode", str(autoreset_mode), modes) from None
         self.referee, self.num_envs, self.render_mode = referee, num_envs, render_mode
         self.metadata = {"render_modes": ["ansi"], "autoreset_mode": autoreset_mode}
         self.single_observation_space, self.single_action_space = referee.observation_space, TextSpace()
@@ -120,18 +123,18 @@ class TextVectorEnv(gym.vector.VectorEnv[Observations, Sequence[str], Any]):
         if mask.shape != (self.num_envs,):
             raise OptionError(f"reset option reset_mask has shape {mask.shape}: it must be ({self.num_envs},).")
         self.referee.pool.use(options.get("split"))
-        given = options.get("index")
+        given, begins = options.get("index"), mask
         if given is not None:
             if not isinstance(given, Sequence | np.ndarray):
                 raise OptionError(f"reset option index is {given!r}: give a sequence of places in problems.")
             if len(given) > self.num_envs:
                 raise OptionError(f"reset option index has {len(given)} entries: at most num_envs={self.num_envs}.")
             given = [self.referee.pool.checked(index) for index in given]
-            self._over[mask] = True
-            mask = mask & (np.arange(self.num_envs) < len(given))
-        places, texts = np.flatnonzero(mask).tolist(), options.get("hypothesis")
+            begins = mask & (np.arange(self.num_envs) < len(given))
+        places, texts = np.flatnonzero(begins).tolist(), options.get("hypothesis")
         hypotheses = None if texts is None else _checked_texts(texts, len(places))
         infos = self._begin(places, given, hypotheses)
+        self._over[mask & ~begins] = True
         return self._observe(), infos
 
     def _begin(
@@ -140,9 +143,10 @@ class TextVectorEnv(gym.vector.VectorEnv[Observations, Sequence[str], Any]):
         """Start an episode in each of these sub-environments, on given or drawn problems; returns the infos."""
         pool = self.referee.pool
         indices = [pool.draw(self.np_random) if given is None else given[i] for i in places]
-        for i, index in zip(places, indices, strict=True):
-            self._states[i] = State(pool.current[index])
-        self.referee.begin([self._states[i] for i in places], self.np_random, hypotheses)
+        states = [State(pool.current[index]) for index in indices]
+        self.referee.begin(states, self.np_random, hypotheses)
+        for i, state in zip(places, states, strict=True):
+            self._states[i] = state
         self._over[places] = False
         return _columns(self.num_envs, places, [pool.info(index) for index in indices])
 
@@ -345,7 +349,8 @@ def _check_names(kind: str, given: Mapping[str, Any], known: Iterable[str]) -> N
 
 def _checked_texts(texts: Any, count: int) -> list[str]:
     """The reset option `hypothesis`, one text for each episode that begins."""
-    if isinstance(texts, str) or len(texts) != count or not all(isinstance(text, str) for text in texts):
+    several = isinstance(texts, Sequence | np.ndarray) and not isinstance(texts, str)
+    if not several or len(texts) != count or not all(isinstance(text, str) for text in texts):
         raise OptionError(f"reset option hypothesis is {texts!r:.80}: give {count} texts, one for each episode.")
     return list(texts)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from functools import lru_cache
 from typing import Any, overload
 
@@ -66,9 +66,9 @@ class Problems:
                 )
             if not len(problems):
                 raise OptionError(f"{what} is empty: give at least one problem, or None for procedural ones.")
-            first: Any = problems[0]  # from users, so it may be anything
+            first: Any = None if isinstance(problems, Set) else problems[0]  # from users, so it may be anything
             if not isinstance(first, Problem):
-                raise OptionError(f"{what} holds {first!r:.80}: every one must be a refiner_env.Problem.")
+                raise OptionError(f"{what} is {problems!r:.80}: it must be a sequence of Problem.")
         if not self.splits:
             raise OptionError("problems is empty: give at least one split, or None for procedural problems.")
         self.split = next(iter(self.splits))
@@ -86,7 +86,7 @@ class Problems:
         """
         if split is None:
             return
-        if split not in self.splits:
+        if not isinstance(split, str) or split not in self.splits:
             raise UnknownNameError("split", str(split), [name for name in self.splits if name])
         self.split = split
 

@@ -134,7 +134,7 @@ def _report(
     by = ", ".join(dict.fromkeys(record.critic for record in records))
     right = sum(bool(review.right and review.right.accepted) for review in reviews)
     counts = f"{_count(len(records), 'episode')}, {_count(len(reviews), 'hypothesis', 'hypotheses')}"
-    console.print(f"{counts}, {right} of them right; recorded with {by}.")
+    console.print(f"{counts}, {right} of them right; recorded with {visible(by)}.")
     disputed = [review for review in reviews if review.disputed]
     divided = [review for review in disputed if review.divided]
     for table in (_quality(names, reviews), _agreement(names, reviews)):

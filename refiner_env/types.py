@@ -286,8 +286,12 @@ class Critic(ABC):
 
     @property
     def identity(self) -> str:
-        """What distinguishes it from critics that say something else: the key of caches on disk."""
-        return f"{type(self).__module__}.{type(self).__qualname__}"
+        """What distinguishes it from critics that say something else: the key of caches on disk.
+
+        Here: its class, and those of its attributes that are plain values, as most arguments are.
+        """
+        plain = {k: v for k, v in vars(self).items() if v is None or isinstance(v, str | int | float)}
+        return f"{type(self).__module__}.{type(self).__qualname__}{plain or ''}"
 
 
 class Agent(ABC):

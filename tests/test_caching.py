@@ -80,6 +80,22 @@ def test_other_problems_hypotheses_and_critics_are_other_questions(tmp_path: Pat
     assert inner.asked == [["z"]]
 
 
+class Wants(Critic):
+    """A critic as people write them: it says nothing of its identity."""
+
+    def __init__(self, word: str) -> None:
+        self.word = word
+
+    def critique(self, problems: Sequence[Problem], hypotheses: Sequence[str]) -> list[Feedback]:
+        return [Feedback(False, f"There is no {self.word}.")] * len(hypotheses)
+
+
+def test_other_arguments_are_other_critics(tmp_path: Path) -> None:
+    for word in ("#1", "#2"):
+        (said,) = CachedCritic(TASK, Wants(word), tmp_path / "cache").critique([PROBLEM], ["z"])
+        assert said.text == f"There is no {word}."
+
+
 @pytest.mark.parametrize("uses_gold", [True, False])
 def test_gold_tells_questions_apart_only_for_a_critic_that_sees_it(path: str, uses_gold: bool) -> None:
     inner = Counting()

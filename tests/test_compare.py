@@ -7,7 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from benchmarks.presets import PRESETS, CompareOptions, preset
 from benchmarks.report import findings, table_rows
 from benchmarks.statistics import difference, interval
 from benchmarks.train import main as train
-from data import DataOptions
+from data import Audit, DataOptions, Splits
 from refiner_env.errors import OptionError, RefinerError, UnknownNameError
 from refiner_env.options import validate
 from refiner_env.records import read_episodes
@@ -181,6 +182,31 @@ def test_a_run_cut_short_goes_on_where_it_stopped(run: Run, tmp_path: Path, monk
     rows = compare(SMALL, folder, quiet, resume=True)
     timeless = [{k: v for k, v in row.items() if k != "wall_s"} for row in rows]
     assert timeless == [{k: v for k, v in row.items() if k != "wall_s"} for row in run[1]]
+
+
+def test_random_critics_are_seeded_for_each_evaluation(
+    task: MathWordProblem, train: list[Problem], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing hangs on what was evaluated before, as after a resume; and a critic that is named twice counts once."""
+    heard: list[list[Feedback]] = []
+
+    def listen(*args: Any, critic: Critic, **options: Any) -> list[Episode]:
+        heard.append(critic.critique(train[:20], [task.guess] * 20))
+        return []
+
+    monkeypatch.setattr(arms, "play", listen)
+    options = replace(SMALL, critics=("noisy(oracle, 0.5)",) * 2, ablations=False)
+    models: Any = defaultdict(lambda: (None, None, {}))
+
+    def refine(seed: int) -> Callable[[], list[Episode]]:
+        found = list(arms.evaluations(options, task, Splits("", train, train, train, Audit()), seed, models))
+        (noisy,) = [e for e in found if (e.arm, e.critic) == ("refiner", "noisy(oracle, 0.5)")]
+        return noisy.play
+
+    again = refine(0)
+    for play in (again, again, refine(0), refine(1)):
+        play()
+    assert heard[0] == heard[1] == heard[2] != heard[3]
 
 
 def interrupt(*args: object, **kwargs: object) -> None:

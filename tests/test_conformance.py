@@ -171,9 +171,28 @@ def test_reset_selects_a_split_for_a_batch() -> None:
         assert set(infos["uid"]) <= {p.uid for p in SPLITS["test"]}
 
 
+@pytest.mark.parametrize("texts", [5, "ab", ["a"], ["a", 3]])
+def test_hypotheses_that_do_not_fit_are_refused_and_change_nothing(texts: Any) -> None:
+    env = CriticVectorEnv(3, problems=PROBLEMS)
+    shown, _ = env.reset(seed=0)
+    with pytest.raises(OptionError, match=r"hypothesis is .*give 2 texts"):
+        env.reset(options={"index": [0, 1], "hypothesis": texts})
+    assert env.step(["Hm."] * 3)[0]["problem"] == shown["problem"]
+
+
+def test_a_hypothesis_where_it_is_written_is_refused_and_changes_nothing() -> None:
+    env = RefinerEnv(problems=PROBLEMS)
+    env.reset(options={"index": 0})
+    with pytest.raises(OptionError, match="here you write it"):
+        env.reset(options={"index": 1, "hypothesis": "z"})
+    assert env.step("z")[0]["problem"] == PROBLEMS[0].text
+
+
 def test_an_unknown_split_is_refused_by_name() -> None:
     with pytest.raises(UnknownNameError, match=r"split 'tset'.*Did you mean 'test'.*Known: test, train"):
         RefinerEnv(problems=SPLITS).reset(options={"split": "tset"})
+    with pytest.raises(UnknownNameError, match=r"split '\[\]'"):
+        RefinerEnv(problems=SPLITS).reset(options={"split": []})
     with pytest.raises(OptionError, match=r"problems\['test'\] is empty"):
         RefinerEnv(problems={"train": PROBLEMS, "test": []})
 
@@ -334,9 +353,11 @@ def test_nothing_shown_to_the_acting_critic_holds_gold() -> None:
         ({"generator": "scriptd"}, "Did you mean 'scripted'"),
         ({"generator": 3}, "generator is 3"),
         ({"first": "perturbations"}, "Did you mean 'perturbation'"),
+        ({"generator": "math:pi"}, "generator is 3.14"),
         ({"right_share": 1.5}, "right_share is 1.5"),
-        ({"right_share": "1"}, "right_share is '1'"),
+        ({"right_share": "all"}, "right_share is 'all'"),
         ({"judgment_weight": "1"}, "judgment_weight is '1'"),
+        ({"judgment_weight": float("nan")}, "judgment_weight is nan"),
     ],
 )
 def test_wrong_rules_are_refused_by_name_and_value(rules: dict[str, Any], said: str) -> None:

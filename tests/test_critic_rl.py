@@ -95,7 +95,7 @@ def test_training_is_seeded_and_keeps_the_best_on_development_problems(
             model, task, train, dev, "scripted", options, seed=1, update=lambda done, **metrics: seen.append(metrics)
         )
         assert spent.steps == 3 and spent.rollout_tokens > 0
-        env = CriticVectorEnv(len(dev), task=task, problems=dev, max_turns=1)
+        env = CriticVectorEnv(len(dev), task=task, problems=dev, max_turns=1, right_share=0.5)
         shown, _ = env.reset(seed=1, options={"index": range(len(dev))})
         kept = env.step(model.generate(critic_prompts(shown["problem"], shown["hypothesis"])))[1].mean()
         assert kept == pytest.approx(max(greedy for greedy, _ in rewards))

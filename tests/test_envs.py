@@ -665,7 +665,10 @@ def test_feedback_of_any_length_stays_in_its_space() -> None:
         ({"task": 3}, "task.*3"),
         ({"problems": []}, "problems is empty"),
         ({"problems": 3}, "problems.*3"),
-        ({"problems": ["How many?"]}, "problems holds 'How many[?]'"),
+        ({"problems": "svamp"}, "problems is 'svamp'.*sequence of Problem"),
+        ({"problems": {"dev": ["x"]}}, r"problems\['dev'\] is \['x'\].*sequence of Problem"),
+        ({"problems": {PROBLEMS[0].uid}}, "problems is {.*sequence of Problem"),
+        ({"problems": ["How many?"]}, r"problems is \['How many\?'\].*sequence of Problem"),
         ({"critic": OracleCritic}, "critic is <class .*OracleCritic'>.* a class has to be called with its task"),
     ],
     ids=str,
@@ -690,6 +693,14 @@ def test_an_index_that_is_no_place_is_refused(index: Any) -> None:
         RefinerEnv(problems=PROBLEMS).reset(options={"index": index})
     with pytest.raises(OptionError, match=rf"index is '?{index}.*8 problems, 0 to 7"):
         RefinerVectorEnv(2, problems=PROBLEMS).reset(options={"index": [0, index]})
+
+
+def test_an_autoreset_mode_may_be_named() -> None:
+    env = RefinerVectorEnv(2, AutoresetMode.SAME_STEP.value, problems=PROBLEMS, max_turns=1)  # type: ignore[arg-type]
+    env.reset(seed=0)
+    assert "final_obs" in env.step(["a", "b"])[4] and env.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
+    with pytest.raises(UnknownNameError, match=r"autoreset_mode 'Same'.*SameStep"):
+        RefinerVectorEnv(2, "Same")  # type: ignore[arg-type]
 
 
 def test_an_index_may_come_from_numpy() -> None:

@@ -99,6 +99,14 @@ def test_files_may_hold_several_tasks(tmp_path: Path) -> None:
     assert [review.task for review in reviews(path, "oracle")] == ["MathWordProblem"] * 6 + ["SyntheticReasoning"] * 4
 
 
+def test_no_recorded_name_is_a_command_to_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    records = read_episodes(recorded(tmp_path / "e.jsonl", n=1))
+    write_episodes(tmp_path / "f.jsonl", TASK.name, "\x1b]0;owned\x07", [record.episode for record in records])
+    assert main(["replay", str(tmp_path / "f.jsonl"), "--critic", "none"]) == 0
+    shown = capsys.readouterr().out
+    assert "\x1b" not in shown and r"recorded with \x1b]0;owned" in shown
+
+
 def test_without_gold_agreement_is_still_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     episodes = [record.episode for record in read_episodes(recorded(tmp_path / "e.jsonl"))]
     hidden = [Episode(episode.problem.without_gold(), episode.turns) for episode in episodes]

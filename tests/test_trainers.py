@@ -16,6 +16,7 @@ from gymnasium.vector import AutoresetMode
 from rich.console import Console
 
 from agents.critic import LearnedCritic
+from agents.generator import Generator
 from agents.lm import LanguageModel
 from agents.prompts import HINT, PREVIOUS, critic_prompts
 from data.negatives import CriticPair, critic_pairs
@@ -172,7 +173,7 @@ def test_the_warm_start_sees_its_share_only(
 ) -> None:
     model, prompts = lm.clone(), set[str]()
     loss = LanguageModel.loss
-    monkeypatch.setattr(LanguageModel, "loss", lambda self, p, t: (prompts.update(p), loss(self, p, t))[1])
+    monkeypatch.setattr(LanguageModel, "loss", lambda self, p, t, w: (prompts.update(p), loss(self, p, t, w))[1])
     options = WarmStartOptions(steps=8, batch_size=8, share=0.1)
     warm_start(model, task, train, dev[:4], options, seed=5, update=quiet)
     assert prompts == {train[i].text for i in warm_start_share(len(train), 0.1, 5)} and len(prompts) == 20
@@ -329,6 +330,18 @@ def test_the_threshold_is_the_lowest_with_most_right_on_development_problems(
     assert 0.4 < threshold(mends) <= 0.8  # wrong ones go on, right ones stay
     spoils = {p.text: [wrong, wrong] for p in dev[:2]} | {p.text: [gold, wrong] for p in dev[2:]}
     assert threshold(spoils) == 0.0  # nothing to gain: everything is left alone
+
+
+def test_a_threshold_is_chosen_with_the_history_that_the_generator_reads(
+    task: MathWordProblem, dev: list[Problem], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Reader(Generator):
+        def act(self, observations: Observations) -> list[str]:
+            assert len(observations["history"]) == 2
+            return [task.guess] * len(observations["problem"])
+
+    monkeypatch.setattr(calibration, "Generator", Reader)
+    calibrated(Oracular(None, task), None, task, dev[:2], 3, history=3)  # type: ignore[arg-type]
 
 
 # -------------------------------------------------------------------------------------------------- REFINER

@@ -16,7 +16,12 @@ CANDIDATES = 40
 
 
 def calibrated(
-    critic: LearnedCritic, generator: LanguageModel, task: Task[Any], dev: Sequence[Problem], turns: int
+    critic: LearnedCritic,
+    generator: LanguageModel,
+    task: Task[Any],
+    dev: Sequence[Problem],
+    turns: int,
+    history: int = 1,
 ) -> LearnedCritic:
     """The critic with the threshold under which `generator` is most often right on `dev` after `turns` turns.
 
@@ -25,7 +30,7 @@ def calibrated(
     it leaves most hypotheses alone.
     """
     strict = critic.with_threshold(NEVER_ACCEPT)
-    episodes = play(Generator(generator), task, dev, critic=strict, turns=turns, stop="never")
+    episodes = play(Generator(generator), task, dev, critic=strict, turns=turns, stop="never", history=history)
     seen = sorted(p for e in episodes for t in e.turns if (p := t.feedback.accept_probability) is not None)
     candidates = [0.0, *(seen[i * (len(seen) - 1) // CANDIDATES] for i in range(1, CANDIDATES + 1)), NEVER_ACCEPT]
     return critic.with_threshold(max(candidates, key=lambda threshold: _right(episodes, threshold)))

@@ -105,7 +105,11 @@ def train_refiner(
 
     on_dev: dict[str, float] = {}  # the gain from t1 to t2 is the first sign that feedback is read
 
+    noise = random.Random(f"noise {seed}")
+    judge.seed(noise.getrandbits(32))
+
     def score() -> float:
+        judge.seed(seed)  # every check with the same noise, and training goes on with other
         stop = "gold" if judge.uses_gold else "critic"
         episodes = play(
             Generator(lm),
@@ -120,6 +124,7 @@ def train_refiner(
         )
         for t in range(1, options.turns + 1):
             on_dev[f"dev_t{t}"] = turn_figures(task, episodes, t).ir_equivalent
+        judge.seed(noise.getrandbits(32))
         return on_dev[f"dev_t{options.turns}"]
 
     generated_before = lm.generated_tokens

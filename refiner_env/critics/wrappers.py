@@ -54,7 +54,7 @@ class NoisyCritic(CriticWrapper):
             raise OptionError(f"epsilon of a noisy critic is {epsilon!r}: it must be a number between 0 and 1.")
         if not isinstance(seed, int):
             raise OptionError(f"seed of a noisy critic is {seed!r}: it must be a whole number.")
-        self.epsilon = epsilon
+        self.epsilon, self._first_seed = epsilon, seed
         self.seed(seed)
 
     def seed(self, seed: int) -> None:
@@ -77,7 +77,7 @@ class NoisyCritic(CriticWrapper):
 
     @property
     def identity(self) -> str:
-        return f"noisy({self.inner.identity}, {self.epsilon})"
+        return f"noisy({self.inner.identity}, {self.epsilon}, {self._first_seed})"
 
 
 class ScalarCritic(CriticWrapper):
