@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, BartConfig, BartForConditionalGeneration
 
 from agents.critic import LearnedCritic
+from agents.encoder_decoder import EncoderDecoder
 from agents.generator import Generator, Retrier
 from agents.lm import IGNORED, LanguageModel
 from agents.models import BASE, BASE_FOLDER, build_model, check_spec, load_model, open_model, task_texts
@@ -266,7 +267,7 @@ def test_the_generator_answers_every_observation(lm: LanguageModel) -> None:
     )
 
 
-class Fixed(LanguageModel):
+class Fixed(EncoderDecoder):
     """Writes one thing greedily, and knows what it would write else."""
 
     def __init__(self, lm: LanguageModel, greedy: str, *others: str) -> None:
@@ -316,7 +317,7 @@ def test_retries_never_see_hypothesis_or_feedback(lm: LanguageModel) -> None:
     assert Retrier(lm, 0.9).act(first) == lm.generate([generator_prompt("a b")])
 
 
-class Verdicts(LanguageModel):
+class Verdicts(EncoderDecoder):
     """Finds hypotheses right with the given probabilities, and says one thing of what is rejected."""
 
     def __init__(self, lm: LanguageModel, *likely: float) -> None:
