@@ -27,7 +27,8 @@ class CompareOptions:
     seeds: tuple[int, ...] = option((0,), "seeds of training; one run of all arms each", low=0)
     turns: int = option(3, "turns at evaluation", low=1, high=16)
     generator_model: str = option(
-        BASE, "refiner-tiny, scratch:tiny, scratch:mini, scratch:small, a folder or a Hugging Face id"
+        BASE,
+        "refiner-tiny, scratch:SIZE (tiny, mini, small, decoder-tiny, decoder-small), a folder or a Hugging Face id",
     )
     critic_model: str = option(BASE, "the same for the learned critic, or warm-start: the warm-started generator")
     critics: tuple[str, ...] = option(

@@ -13,6 +13,7 @@ learned critic inside: model calls in a step, and the time of one.
 from __future__ import annotations
 
 import argparse
+import gc
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -69,7 +70,10 @@ def overhead(problems: Sequence[Problem], n: int, steps: int, rounds: int) -> Ta
     for k in range(rounds):
         for name, make in contenders.items():
             random_text, new, known = figures[name]
-            if env := make():
+            env = make()
+            gc.collect()
+            gc.freeze()  # what stays for the whole benchmark is not to be searched for garbage in every step
+            if env:
                 random_text.append(1e6 / benchmark_vector_step(env, target_duration=1, seed=k))
             new.append(_per_step(make(), problems, n, steps, seed=k, judged=False))
             known.append(_per_step(make(), problems, n, steps, seed=k, judged=True))

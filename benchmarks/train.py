@@ -39,7 +39,7 @@ from trainers.warm_start import WarmStartOptions, first_accuracy, warm_start, wa
 
 _TASK = option("MathWordProblem", "the task")
 _LORA = option(False, "train a low-rank adapter (LoRA) beside the frozen model")
-_MODEL = "the model to start from: refiner-tiny, scratch:tiny, :mini or :small, a folder or a Hugging Face id"
+_MODEL = "the model to start from: refiner-tiny, scratch:SIZE, a folder or a Hugging Face id"
 
 
 @dataclass(frozen=True)
