@@ -110,7 +110,7 @@ class LanguageModel(ABC):
     def add_tokens(self, tokens: Sequence[str]) -> None:
         """Make sure that the tokenizer has these marks: where it cannot spell one, all become tokens of their own."""
         # A piece may stand in the vocabulary with its leading space (our own tokenizers) or without (hub ones).
-        if any(not self._is_whole(token) for token in tokens):
+        if any(self.tokenizer.unk_token_id in self.ids(token) for token in tokens):
             known = len(self.tokenizer)
             self.tokenizer.add_tokens(list(tokens))
             self.added += range(known, len(self.tokenizer))
@@ -120,9 +120,6 @@ class LanguageModel(ABC):
         """Give every token of the tokenizer an embedding."""
         if len(self.tokenizer) > self.model.get_input_embeddings().num_embeddings:
             self.model.resize_token_embeddings(len(self.tokenizer))
-
-    def _is_whole(self, token: str) -> bool:
-        return self.tokenizer.unk_token_id not in self.ids(token)
 
     def save(self, folder: str | Path) -> None:
         """Write model (safetensors) and tokenizer so that `from_pretrained` reads them."""

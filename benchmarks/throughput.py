@@ -35,9 +35,6 @@ ID = "Refiner/MathWordProblem-v0"
 TASK = MathWordProblem()
 REWARD = resolve_reward("equivalent")
 
-Step = Callable[[Sequence[Problem], list[str]], Any]
-"""(the problem of each sub-environment, one hypothesis each) -> whatever."""
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print both tables."""

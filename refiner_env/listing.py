@@ -48,7 +48,7 @@ def _described(name: str) -> tuple[str, str, str]:
     try:
         if isinstance(factory, Deferred) and factory.uses_gold is None:
             factory = factory.load()
-        known = getattr(factory, "uses_gold", None) if isinstance(factory, Deferred) else None
+        known = factory.uses_gold if isinstance(factory, Deferred) else None
         gold = factory(MathWordProblem()).uses_gold if known is None else known
     except Exception as error:  # a package of somebody else's may fail in any way
         return "?", origin, f"cannot be made: {reason(error)}"

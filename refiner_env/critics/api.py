@@ -134,8 +134,7 @@ def _client(base_url: str, timeout: float, retries: int) -> Any:
         raise RefinerError(
             "The critic 'api' needs a key: set OPENAI_API_KEY, or give base_url of a server that asks for none."
         )
-    if key and not re.fullmatch(
-        r"[\w.~+/=:-]+", key, re.ASCII
-    ):  # what repr or a header would escape, we could not hide
+    # What repr or a header would escape, we could not hide.
+    if key and not re.fullmatch(r"[\w.~+/=:-]+", key, re.ASCII):
         raise RefinerError("OPENAI_API_KEY holds characters that no key has: give letters, digits and -._~+/=: alone.")
     return openai.OpenAI(api_key=key or NO_KEY, base_url=base_url or None, timeout=timeout, max_retries=retries)
