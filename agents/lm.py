@@ -11,15 +11,17 @@ import contextlib
 import copy
 import hashlib
 import json
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch.nn import functional as F
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import LogitsProcessor, PreTrainedModel, PreTrainedTokenizerBase
 
 from agents.prompts import CONTROL_TOKENS
 
@@ -34,10 +36,17 @@ Batch = dict[str, torch.Tensor]
 class Loss:
     """A loss with what it cost."""
 
-    mean: torch.Tensor
-    """Cross-entropy per target token, scalar with gradient."""
+    total: torch.Tensor
+    """Cross-entropy summed over target tokens (or, with weights, over targets), scalar with gradient."""
+    count: int
+    """Of what it is summed over."""
     tokens: int
     """Prompt and target tokens passed forward, padding not counted."""
+
+    @property
+    def mean(self) -> torch.Tensor:
+        """Cross-entropy per target token, or per target."""
+        return self.total / self.count
 
 
 @dataclass(frozen=True)
@@ -74,6 +83,8 @@ class LanguageModel(ABC):
         self.model, self.tokenizer = model, tokenizer
         self.max_prompt_tokens, self.max_new_tokens = max_prompt_tokens, max_new_tokens
         self.generated_tokens = self.cut_prompts = 0
+        self.most_at_once = 256  # prompts in one pass of `generate` and its like
+        self.precision = torch.float32  # of what is computed; weights stay as they are
         self.added: list[int] = []  # tokens that the model did not know before
         self.add_tokens(self.marks)
 
@@ -140,35 +151,53 @@ class LanguageModel(ABC):
         """An independent copy with fresh counts."""
         lengths = {"max_prompt_tokens": self.max_prompt_tokens, "max_new_tokens": self.max_new_tokens}
         other = type(self)(copy.deepcopy(self.model), self.tokenizer, **lengths)
-        other.added = list(self.added)
+        other.added, other.precision, other.most_at_once = list(self.added), self.precision, self.most_at_once
         return other
 
     def generate(
-        self, prompts: Sequence[str], *, top_p: float | None = None, not_first: str = "", batch_size: int = 256
+        self,
+        prompts: Sequence[str],
+        *,
+        top_p: float | None = None,
+        seeds: Sequence[int] | None = None,
+        not_first: str = "",
     ) -> list[str]:
         """One completion per prompt, in order, with dropout off.
 
         Args:
             top_p: nucleus sampling with this mass; None decodes greedily.
+            seeds: one for each prompt, from which its sample follows whatever else is in the batch; None draws them
+                from torch's global generator.
             not_first: no completion begins with the first token of this text.
-            batch_size: prompts per forward pass, grouped by length.
         """
-        options: dict[str, Any] = {"do_sample": True, "top_p": top_p, "top_k": 0} if top_p else {"do_sample": False}
+        options: dict[str, Any] = {"do_sample": False, "num_beams": 1}
         if not_first:
             options["begin_suppress_tokens"] = self.ids(not_first)[:1]
-        return [text for (text,) in self._decode(prompts, batch_size, num_beams=1, **options)]
+        nucleus = None
+        if top_p:
+            seeds = torch.randint(2**62, (len(prompts),)).tolist() if seeds is None else seeds
+            nucleus = top_p, draws(seeds, self.max_new_tokens)
+        return [text for (text,) in self._decode(prompts, self.most_at_once, nucleus, **options)]
 
-    def likeliest(self, prompts: Sequence[str], count: int, *, batch_size: int = 64) -> list[list[str]]:
+    def likeliest(self, prompts: Sequence[str], count: int) -> list[list[str]]:
         """For each prompt, in order, `count` completions by beam search, likeliest first."""
         options = {"do_sample": False, "num_beams": count, "num_return_sequences": count}
-        return self._decode(prompts, batch_size, **options)
+        return self._decode(prompts, max(1, self.most_at_once // count), **options)
 
-    def _decode(self, prompts: Sequence[str], batch_size: int, **options: Any) -> list[list[str]]:
+    def _decode(
+        self,
+        prompts: Sequence[str],
+        batch_size: int,
+        nucleus: tuple[float, torch.Tensor] | None = None,
+        **options: Any,
+    ) -> list[list[str]]:
         """The completions of each prompt, in order, with dropout off."""
         texts: list[list[str]] = [[] for _ in prompts]
-        with self.evaluating(), torch.inference_mode():
+        with self.evaluating(), torch.inference_mode(), self.computing():
             for places in self._by_length(prompts, batch_size):
                 batch = self.encode([prompts[i] for i in places])
+                if nucleus:
+                    options["logits_processor"] = [NucleusSampling(nucleus[0], nucleus[1][places])]
                 output = self.model.generate(**batch, max_new_tokens=self.max_new_tokens, **self.start, **options)
                 written = self.completions(output, batch)
                 self.generated_tokens += int((written != self.pad).sum())
@@ -178,11 +207,11 @@ class LanguageModel(ABC):
                     texts[place] = decoded[i * each : (i + 1) * each]
         return texts
 
-    def probabilities(self, prompts: Sequence[str], targets: Sequence[str], *, batch_size: int = 256) -> list[float]:
+    def probabilities(self, prompts: Sequence[str], targets: Sequence[str]) -> list[float]:
         """For each prompt, in order, the probability that its whole completion is the target."""
         found = [0.0] * len(prompts)
-        with self.evaluating(), torch.inference_mode():
-            for places in self._by_length(prompts, batch_size):
+        with self.evaluating(), torch.inference_mode(), self.computing():
+            for places in self._by_length(prompts, self.most_at_once):
                 responses = self.encode_targets([targets[i] for i in places])
                 logits = self.teacher_forced(self.encode([prompts[i] for i in places]), responses).logits
                 of_token = logits.float().log_softmax(-1).gather(-1, responses.unsqueeze(-1)).squeeze(-1)
@@ -192,27 +221,36 @@ class LanguageModel(ABC):
         return found
 
     def loss(self, prompts: Sequence[str], targets: Sequence[str], weights: Sequence[float] | None = None) -> Loss:
-        """Cross-entropy of the targets given the prompts, averaged over target tokens.
+        """Cross-entropy of the targets given the prompts, over target tokens.
 
         Args:
             weights: one factor per target, as advantages in policy gradients; then each target's own average counts
-                with its factor, and they are averaged over targets.
+                with its factor, and the loss is over targets.
         """
         batch, responses = self.encode(prompts), self.encode_targets(targets)
         live = responses != self.pad
-        logits = self.teacher_forced(batch, responses).logits
+        with self.computing():
+            logits = self.teacher_forced(batch, responses).logits
         of_token = F.cross_entropy(
-            logits.flatten(0, 1),
+            logits.float().flatten(0, 1),
             responses.masked_fill(~live, IGNORED).flatten(),
             ignore_index=IGNORED,
             reduction="none",
         ).view_as(responses)
         if weights is None:
-            mean = of_token.sum() / live.sum()
+            total, count = of_token.sum(), int(live.sum())
         else:
             of_target = of_token.sum(1) / live.sum(1).clamp(min=1)
-            mean = (of_target * torch.tensor(weights, device=of_target.device)).mean()
-        return Loss(mean, int(batch["attention_mask"].sum()) + int(live.sum()))
+            total, count = (of_target * torch.tensor(weights, device=of_target.device)).sum(), len(weights)
+        return Loss(total, count, int(batch["attention_mask"].sum()) + int(live.sum()))
+
+    def loss_count(self, targets: Sequence[str], weights: Sequence[float] | None = None) -> int:
+        """The `count` of the loss of all these targets, before any of it is computed."""
+        return int((self.encode_targets(targets) != self.pad).sum()) if weights is None and targets else len(targets)
+
+    def trained(self) -> dict[str, torch.nn.Parameter]:
+        """What training changes, by name: all of a model, or its adapter."""
+        return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
 
     @staticmethod
     def _by_length(prompts: Sequence[str], batch_size: int) -> list[list[int]]:
@@ -225,6 +263,11 @@ class LanguageModel(ABC):
         ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids
 
+    def computing(self) -> contextlib.AbstractContextManager[Any]:
+        """Autocast to `precision` inside, where it is not that of the weights."""
+        reduced = self.precision != torch.float32
+        return torch.autocast(self.model.device.type, self.precision, enabled=reduced, cache_enabled=False)
+
     @contextlib.contextmanager
     def evaluating(self) -> Iterator[None]:
         """Dropout off inside, the previous mode restored after."""
@@ -234,3 +277,30 @@ class LanguageModel(ABC):
             yield
         finally:
             self.model.train(was_training)
+
+
+def draws(seeds: Sequence[int], length: int) -> torch.Tensor:
+    """Uniform numbers in [0, 1), (N, length): row by row from the seeds, the same on every device and in any batch."""
+    return torch.from_numpy(np.stack([np.random.default_rng(seed).random(length) for seed in seeds]))
+
+
+class NucleusSampling(LogitsProcessor):
+    """Nucleus sampling (arXiv 1904.09751) by numbers drawn beforehand: what a row samples depends on no other row.
+
+    Args:
+        top_p: the mass of the nucleus: the fewest likeliest tokens that reach it.
+        draws: (N, length) in [0, 1), one for each token to come.
+    """
+
+    def __init__(self, top_p: float, draws: torch.Tensor) -> None:
+        self.top_p, self.draws, self.place = top_p, draws, 0
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Scores (N, V) in which only the sampled token is left, so that a greedy search takes it."""
+        ordered, tokens = scores.float().softmax(-1).sort(descending=True, stable=True)
+        reached = ordered.cumsum(-1)
+        last = (reached - ordered < self.top_p).sum(-1, keepdim=True) - 1
+        drawn = self.draws[:, self.place, None].to(scores.device, torch.float32) * reached.gather(-1, last)
+        self.place += 1
+        chosen = tokens.gather(-1, (reached <= drawn).sum(-1, keepdim=True).minimum(last))
+        return torch.full_like(scores, -math.inf).scatter(-1, chosen, 0.0)

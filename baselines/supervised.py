@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from typing import Any
 
 from agents.lm import LanguageModel
 from refiner_env.types import Problem, Task
-from trainers.learning import Spent, fit
-from trainers.progress import Update
+from trainers.learning import Outcome, Run, fit, supervised
 from trainers.warm_start import first_accuracy, supervised_batches
 
 
@@ -22,9 +20,8 @@ def train_supervised_plus(
     token_budget: int,
     batch_size: int,
     learning_rate: float,
-    seed: int,
-    update: Update,
-) -> Spent:
+    run: Run = Run(),
+) -> Outcome:
     """Train the warm-started `lm` in place for `token_budget` tokens, on all training problems.
 
     The budget is overrun by less than one batch. Weights are chosen on `dev` by the accuracy of the first
@@ -32,10 +29,10 @@ def train_supervised_plus(
     """
     return fit(
         lm,
-        supervised_batches(train, batch_size, random.Random(seed)),
+        supervised(supervised_batches(train, batch_size, run.seed)),
+        run,
         learning_rate=learning_rate,
         token_budget=token_budget,
-        score=lambda: first_accuracy(lm, task, dev),
+        score=lambda: {"dev": first_accuracy(lm, task, dev)},
         score_start=True,
-        update=update,
     )

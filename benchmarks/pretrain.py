@@ -17,8 +17,8 @@ from agents.models import SCRATCH, check_spec
 from benchmarks.folders import claim
 from data.skills import SKILLS
 from refiner_env.options import add_options, flag, option, read_options, section, to_dict
-from trainers.learning import Spent
-from trainers.pretrain import GROWN_AT, PHASES, Check, PretrainOptions, build_base, pretrain, skill_losses
+from trainers.learning import Outcome, Run, RunOptions
+from trainers.pretrain import GROWN_AT, PHASES, PretrainOptions, build_base, pretrain, skill_losses
 from trainers.progress import Progress, quiet_libraries
 
 
@@ -29,6 +29,7 @@ class PretrainCommand:
     size: str = option("mini", "tiny (about 1 M parameters), mini (1.5 M) or small (10 M)")
     seed: int = option(0, "seed of weights and exercises", low=0)
     train: PretrainOptions = section(PretrainOptions, "pre-training")
+    run: RunOptions = section(RunOptions, "how it is run")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -58,26 +59,27 @@ def run(options: PretrainCommand, folder: Path, console: Console, *, overwrite: 
     torch.manual_seed(options.seed)
     lm = build_base(options.size, options.train, options.seed)
     with Progress(console, folder / "metrics.jsonl").stage("pretrain") as update:
-        spent, checks = pretrain(lm, options.train, seed=options.seed, update=update)
+        outcome = pretrain(lm, options.train, Run(options.seed, update, options.run))
     lm.save(folder)
     losses = skill_losses(lm, options.train.held_out)
-    (folder / "README.md").write_text(model_card(options, lm, spent, checks, losses), encoding="utf-8")
+    (folder / "README.md").write_text(model_card(options, lm, outcome, losses), encoding="utf-8")
     console.print(f"Saved to {folder}: model, README.md (its card), metrics.jsonl.", highlight=False)
 
 
 def model_card(
-    options: PretrainCommand, lm: LanguageModel, spent: Spent, checks: Sequence[Check], losses: dict[str, float]
+    options: PretrainCommand, lm: LanguageModel, outcome: Outcome, losses: dict[str, float]
 ) -> str:
     """What a user has to know of the model: data, command, cost, and what it can do."""
+    spent, checks = outcome.spent, outcome.checks
     changed = " ".join(_changed(options))
     shown = [checks[i] for i in sorted({round(k * (len(checks) - 1) / 5) for k in range(6)})]
     size = sum(p.numel() for p in lm.model.parameters())
     shares = {name: f"{share:.0%}" for name, (_, share) in SKILLS.items()}
-    header = ["skill", "share", "loss", *(f"step {c.step:,}" for c in shown)]
+    header = ["skill", "share", "loss", *(f"step {c['step']:,}" for c in shown)]
     table = [header, ["---"] * len(header)]
-    for name in shown[-1].accuracies:
+    for name in (name for name in shown[-1] if name != "step"):
         loss = f"{losses[name]:.3f}" if name in losses else ""
-        table.append([f"`{name}`", shares.get(name, ""), loss, *(f"{100 * c.accuracies[name]:.1f}" for c in shown)])
+        table.append([f"`{name}`", shares.get(name, ""), loss, *(f"{100 * c[name]:.1f}" for c in shown)])
     phases = "; ".join(f"until {until:.0%} {', '.join(skills)}" for until, _, skills in PHASES).capitalize()
     rows = "\n".join("| " + " | ".join(row) + " |" for row in table)
     return f"""# A small base model for reading and writing feedback

@@ -41,6 +41,10 @@ class CheckpointError(RefinerError, ValueError):
     """A model folder or checkpoint cannot be loaded; the message says what is missing."""
 
 
+class TrainingError(RefinerError, RuntimeError):
+    """Training cannot go on: no memory, or no finite gradient; the message says where it stopped and what is kept."""
+
+
 class CriticError(RefinerError, RuntimeError):
     """A critic raised, hung, or gave something else than one feedback per hypothesis."""
 

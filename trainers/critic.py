@@ -7,24 +7,24 @@ problems in many tellings.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from agents.critic import WRITES, LearnedCritic
 from agents.generator import Generator
 from agents.lm import LanguageModel
-from agents.prompts import critic_prompts, generator_prompt
+from agents.prompts import critic_prompts
 from data.negatives import CriticPair, critic_pair, critic_pairs
 from data.variations import varied
 from refiner_env.options import option
 from refiner_env.types import Problem, Task
-from trainers.batches import shuffled
+from trainers.batches import batch
 from trainers.evaluation import critic_figures
-from trainers.learning import Batch, Spent, fit
-from trainers.progress import Update
+from trainers.learning import Batch, Outcome, Run, step_seed, fit, supervised
+from trainers.processes import total
 from trainers.rollout import play
-from trainers.warm_start import first_accuracy
+from trainers.warm_start import first_accuracy, solved
 
 
 @dataclass(frozen=True)
@@ -57,28 +57,26 @@ def train_critic(
     train: Sequence[Problem],
     dev: Sequence[Problem],
     options: CriticOptions,
+    run: Run = Run(),
     *,
-    seed: int,
-    update: Update,
     generator: LanguageModel | None = None,
-) -> Spent:
+) -> Outcome:
     """Train `lm` in place as a critic; the weights with most exact feedback, or most right solutions, on `dev` stay.
 
     Args:
         generator: whose errors on training problems it learns from, labelled by the oracle, beside perturbations.
     """
-    rng = random.Random(seed)
     if options.writes == "solution":
         return fit(
             lm,
-            solution_batches(task, train, options, rng),
+            supervised(solution_batches(task, train, options, run.seed)),
+            run,
             learning_rate=options.learning_rate,
             steps=options.steps,
-            score=lambda: first_accuracy(lm, task, dev),
-            update=update,
+            score=lambda: {"dev": first_accuracy(lm, task, dev)},
         )
-    critic = LearnedCritic(lm, task)
-    judged = critic_pairs(task, dev, random.Random(f"dev {seed}"), no_hint_share=options.no_hint_share)
+    critic, rng = LearnedCritic(lm, task), random.Random(f"own {run.seed}")
+    judged = critic_pairs(task, dev, random.Random(f"dev {run.seed}"), no_hint_share=options.no_hint_share)
     own: list[list[CriticPair]] = []
     written = generator.generated_tokens if generator else 0
     if generator and options.own_share:
@@ -88,16 +86,17 @@ def train_critic(
             for _ in range(options.own_samples)
         ]
         own = [list(pairs) for pairs in zip(*rounds, strict=True)]
-    spent = fit(
+    outcome = fit(
         lm,
-        critic_batches(task, train, options, rng, own),
+        supervised(critic_batches(task, train, options, run.seed, own)),
+        run,
         learning_rate=options.learning_rate,
         steps=options.steps,
-        score=lambda: critic_figures(task, critic, judged).exact,
-        update=update,
+        score=lambda: {"dev": critic_figures(task, critic, judged).exact},
     )
-    spent.rollout_tokens = generator.generated_tokens - written if generator else 0
-    return spent
+    if generator:
+        outcome.spent.rollout_tokens += int(total(generator.generated_tokens - written)[0])
+    return outcome
 
 
 def attempts(
@@ -112,27 +111,36 @@ def critic_batches(
     task: Task[Any],
     problems: Sequence[Problem],
     options: CriticOptions,
-    rng: random.Random,
+    seed: int,
     own: Sequence[Sequence[CriticPair]] = (),
-) -> Iterator[Batch]:
-    """Endless batches; every pass over the problems draws new hypotheses, or one of `own` of the problem."""
-    for places in shuffled(len(problems), options.batch_size, rng):
+) -> Callable[[int], Batch]:
+    """Batches by number; every pass over the problems draws new hypotheses, or one of `own` of the problem."""
+
+    def critic_batch(number: int) -> Batch:
+        rng = random.Random(step_seed(seed, "hypotheses", number))
+        places = batch(len(problems), options.batch_size, step_seed(seed, "problems"), number)
         mine = [bool(own) and rng.random() < options.own_share for _ in places]
         pairs = [rng.choice(own[i]) for i, attempted in zip(places, mine, strict=True) if attempted]
         others = [problems[i] for i, attempted in zip(places, mine, strict=True) if not attempted]
         told = _vary(task, others, options.variation_share, rng)
         pairs += critic_pairs(task, told, rng, no_hint_share=options.no_hint_share)
         prompts = critic_prompts([p.problem.text for p in pairs], [p.hypothesis for p in pairs])
-        yield prompts, [p.feedback for p in pairs]
+        return Batch([p.problem.uid for p in pairs], prompts, [p.feedback for p in pairs])
+
+    return critic_batch
 
 
 def solution_batches(
-    task: Task[Any], problems: Sequence[Problem], options: CriticOptions, rng: random.Random
-) -> Iterator[Batch]:
-    """Endless batches of problems with gold; every pass tells the problems anew."""
-    for places in shuffled(len(problems), options.batch_size, rng):
-        told = _vary(task, [problems[i] for i in places], options.variation_share, rng)
-        yield [generator_prompt(p.text) for p in told], [p.gold or "" for p in told]
+    task: Task[Any], problems: Sequence[Problem], options: CriticOptions, seed: int
+) -> Callable[[int], Batch]:
+    """Batches by number of problems with gold; every pass tells the problems anew."""
+
+    def solution_batch(number: int) -> Batch:
+        rng = random.Random(step_seed(seed, "tellings", number))
+        places = batch(len(problems), options.batch_size, step_seed(seed, "problems"), number)
+        return solved(_vary(task, [problems[i] for i in places], options.variation_share, rng))
+
+    return solution_batch
 
 
 def _vary(task: Task[Any], problems: Sequence[Problem], share: float, rng: random.Random) -> list[Problem]:

@@ -7,8 +7,6 @@ reward above the mean of its group. One update for each rollout, so there are no
 
 from __future__ import annotations
 
-import random
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,9 +19,9 @@ from agents.prompts import critic_prompts
 from refiner_env.envs import CriticVectorEnv
 from refiner_env.options import option
 from refiner_env.types import Agent, Problem, Task
-from trainers.batches import shuffled
-from trainers.learning import CHECKS, BestWeights, Learner, Spent
-from trainers.progress import Update
+from trainers.batches import batch
+from trainers.learning import Learner, Outcome, Run, fit, step_seed
+from trainers.processes import gathered, most_of, share, total
 
 
 @dataclass(frozen=True)
@@ -53,69 +51,67 @@ def train_critic_rl(
     dev: Sequence[Problem],
     generator: str | Agent,
     options: CriticRLOptions,
-    *,
-    seed: int,
-    update: Update,
-) -> tuple[Spent, list[tuple[float, float]]]:
+    run: Run = Run(),
+) -> Outcome:
     """Train the critic `lm` in place; the weights whose greedy feedback earns most on `dev` stay.
 
     Args:
         generator: who answers, frozen: whatever `resolve_agent` accepts.
 
     Returns:
-        What it spent, and the mean rewards of greedy and of sampled feedback on `dev`, before training and at every
-        check. Sampled feedback is what training improves, greedy feedback what a critic gives.
+        What it spent, and by `greedy_reward` and `sampled_reward` the mean rewards of greedy and of sampled feedback on
+        `dev`, before training and at every check. Sampled feedback is what training improves, greedy what a critic
+        gives.
     """
-    started, rng, written = time.monotonic(), random.Random(seed), lm.generated_tokens
-    learner = Learner(lm, options.learning_rate)
-    size = options.batch_size * options.samples
-    env = _environment(size, task, train, generator, options)
-    judged = _environment(len(dev), task, dev, generator, options)
-    rewards: list[tuple[float, float]] = []
+    env = _environment(most_of(options.batch_size) * options.samples, task, train, generator, options)
+    mine = share(dev)
+    judged = _environment(max(1, len(mine)), task, mine or dev, generator, options)
+
+    def step(learner: Learner, number: int) -> dict[str, float]:
+        order = batch(len(train), options.batch_size, step_seed(run.seed, "problems"), number)
+        return {"reward": critic_rl_step(learner, env, share(order), options.samples, step_seed(run.seed, number))}
 
     def earned(top_p: float | None) -> float:
-        observations, _ = judged.reset(seed=seed, options={"index": range(len(dev))})
+        observations, _ = judged.reset(seed=run.seed, options={"index": range(len(mine))})
         prompts = critic_prompts(observations["problem"], observations["hypothesis"])
-        return float(judged.step(lm.generate(prompts, top_p=top_p))[1].mean())
+        seeds = [step_seed(run.seed, "score", prompt) for prompt in prompts]
+        rewards = judged.step(lm.generate(prompts, top_p=top_p, seeds=seeds))[1]
+        return float(np.mean(gathered(rewards[: len(mine)].tolist())))
 
-    def score() -> float:
-        rewards.append((earned(None), earned(1.0)))
-        return rewards[-1][0]
-
-    best = BestWeights(lm, score)
-    best.check()
-    batches = shuffled(len(train), options.batch_size, rng)
-    env.reset(seed=seed)
-    for step in range(options.steps):
-        reward = critic_rl_step(learner, env, next(batches), options.samples)
-        learner.step(step / options.steps)
-        done = (step + 1) / options.steps
-        if done * CHECKS >= len(rewards):
-            best.check()
-        greedy, sampled = rewards[-1]
-        update(done, step=step + 1, reward=reward, dev_reward=greedy, dev_sampled_reward=sampled)
-    best.restore()
-    learner.spent.rollout_tokens = lm.generated_tokens - written
-    learner.spent.wall_s = time.monotonic() - started
-    learner.spent.cut_prompts = lm.cut_prompts
-    return learner.spent, rewards
+    return fit(
+        lm,
+        step,
+        run,
+        learning_rate=options.learning_rate,
+        steps=options.steps,
+        score=lambda: {"greedy_reward": earned(None), "sampled_reward": earned(1.0)},
+        score_start=True,
+        writers=[lm],
+    )
 
 
-def critic_rl_step(learner: Learner, env: CriticVectorEnv, batch: Sequence[int], samples: int) -> float:
-    """Gradients of one rollout of `samples` feedbacks on each hypothesis. Returns the rollout's mean reward."""
-    observations, _ = env.reset(options={"index": batch})
+def critic_rl_step(learner: Learner, env: CriticVectorEnv, places: Sequence[int], samples: int, seed: int) -> float:
+    """Gradients of one rollout of `samples` feedbacks on each of this process's hypotheses.
+
+    Returns:
+        The rollout's mean reward, over all processes.
+    """
+    observations, _ = env.reset(seed=seed % 2**32, options={"index": places})
     # One hypothesis for each group, or its rewards could not be compared.
-    groups = [(i, z) for i, z in zip(batch, observations["hypothesis"], strict=False) for _ in range(samples)]
+    groups = [(i, z) for i, z in zip(places, observations["hypothesis"], strict=False) for _ in range(samples)]
     observations, _ = env.reset(options={"index": [i for i, _ in groups], "hypothesis": [z for _, z in groups]})
     prompts = critic_prompts(observations["problem"], observations["hypothesis"])
-    feedback = learner.lm.generate(prompts, top_p=1.0)
+    seeds = [step_seed(seed, i, k % samples) for k, (i, _) in enumerate(groups)]
+    feedback = learner.lm.generate(prompts, top_p=1.0, seeds=seeds)
     rewards = env.step(feedback)[1]
     advantages = group_advantages(rewards, samples)
     told = np.flatnonzero(advantages)  # a group whose feedbacks all earn the same teaches nothing
-    if len(told):
+    learning, everything, earned = total(len(told), len(prompts), float(rewards.sum()))
+    if learning:
+        uids = [env.referee.problems[groups[i][0]].uid for i in told]
         chosen = [prompts[i] for i in told], [feedback[i] for i in told]
-        learner.backward(*chosen, weight=len(told) / len(prompts), weights=advantages[told].tolist())
-    return float(rewards.mean())
+        learner.backward(uids, *chosen, weight=learning / everything, weights=advantages[told].tolist())
+    return earned / everything
 
 
 def group_advantages(rewards: np.ndarray[Any, Any], samples: int) -> np.ndarray[Any, Any]:

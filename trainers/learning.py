@@ -1,26 +1,80 @@
-"""What every trainer shares: the optimizer step, the budget, and the choice of the best weights."""
+"""The one training loop: every trainer gives it a step, and it does the rest.
+
+A step adds gradients and depends on weights, optimizer, seed and its own number alone: whatever is drawn in it is
+seeded anew with its number. Therefore a checkpoint is weights, optimizer and counters, a step can be done again when
+memory runs out, and several processes plan the same batch without talking.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
 
 import torch
+from accelerate.utils import set_seed
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
 from agents.lm import LanguageModel
-from refiner_env.errors import RefinerError
+from refiner_env.errors import OptionError, TrainingError
+from refiner_env.options import option
+from trainers.checkpoints import Checkpoints
+from trainers.interruption import Interrupted, Interruption
+from trainers.processes import add_up, processes, share, total
 from trainers.progress import Update
 
-Batch = tuple[list[str], list[str]]
-"""(prompts, targets) of equal length."""
-
-WARMUP = 0.05
-"""Share of training in which the learning rate rises; it falls linearly after."""
-MAX_GRADIENT_NORM = 1.0
 CHECKS = 8
 """How often weights are scored on development problems in one training, the same for every arm."""
+AUTO = "auto"
+PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How any training is run: optimizer, memory, interruptions."""
+
+    schedule: str = option(
+        "linear", "how the learning rate goes on after its rise", choices=("linear", "cosine", "constant")
+    )
+    warmup: float = option(0.05, "share of training in which the learning rate rises", low=0.0, high=1.0)
+    weight_decay: float = option(0.0, "AdamW weight decay, of matrices alone", low=0.0)
+    clip: float = option(1.0, "gradients are scaled down to this norm; 0 leaves them", low=0.0)
+    precision: str = option("float32", "what is computed in; weights stay float32", choices=tuple(PRECISIONS))
+    micro_batch: str = option(
+        AUTO, "examples passed at once, the rest of a batch accumulated; auto: all, halved when memory runs out"
+    )
+    gradient_checkpointing: bool = option(False, "compute activations anew in the backward pass, to save memory")
+    patience: int = option(0, "development checks without a better score after which training ends; 0: never", low=0)
+    max_skipped: int = option(10, "steps in a row without a finite gradient after which training stops", low=1)
+    checkpoint_every: int = option(200, "steps between checkpoints; 0: only when interrupted", low=0)
+    keep: int = option(2, "checkpoints kept while training", low=1)
+
+    @property
+    def micro(self) -> int | None:
+        """`micro_batch` as a number; None for auto.
+
+        Raises:
+            OptionError: it is neither.
+        """
+        if self.micro_batch == AUTO:
+            return None
+        if not self.micro_batch.isdecimal() or int(self.micro_batch) < 1:
+            raise OptionError(f"--run.micro-batch is {self.micro_batch!r}: give a number above 0, or auto.")
+        return int(self.micro_batch)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training among others: its seed, where it shows and where it is kept."""
+
+    seed: int = 0
+    update: Update = Update()
+    options: RunOptions = field(default_factory=RunOptions)
+    checkpoints: Checkpoints | None = None
+    """With any in its folder, training goes on from the last. None keeps none."""
 
 
 @dataclass
@@ -38,122 +92,360 @@ class Spent:
     """Prompts that were too long for the model and lost their end."""
     critic_failures: int = 0
     """Reviews in which the critic raised, hung or gave something else; training went on without them."""
+    skipped: int = 0
+    """Steps whose gradient was not finite: the weights stayed as they were."""
 
     def __add__(self, other: Spent) -> Spent:
-        return Spent(
-            self.steps + other.steps,
-            self.tokens + other.tokens,
-            self.rollout_tokens + other.rollout_tokens,
-            self.wall_s + other.wall_s,
-            self.cut_prompts + other.cut_prompts,
-            self.critic_failures + other.critic_failures,
-        )
-
-
-class Learner:
-    """A model with its optimizer: accumulate losses with `backward`, then `step`."""
-
-    def __init__(self, lm: LanguageModel, learning_rate: float) -> None:
-        self.lm, self.learning_rate = lm, learning_rate
-        self.trained = [p for p in lm.model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(self.trained, lr=learning_rate, weight_decay=0.0, fused=True)
-        self.spent = Spent()
-        lm.model.train()
-
-    def backward(
-        self, prompts: list[str], targets: list[str], weight: float = 1.0, weights: Sequence[float] | None = None
-    ) -> float:
-        """Add the gradient of `weight` times the loss (`LanguageModel.loss`); returns the loss before this factor."""
-        loss = self.lm.loss(prompts, targets, weights)
-        (loss.mean * weight).backward()
-        self.spent.tokens += loss.tokens
-        return loss.mean.item()
-
-    def step(self, done: float) -> None:
-        """One optimizer step; `done` is the fraction of training behind us, for the learning rate.
-
-        Raises:
-            RefinerError: the gradient is not finite; the weights are untouched.
-        """
-        norm = torch.nn.utils.clip_grad_norm_(self.trained, MAX_GRADIENT_NORM)
-        if not torch.isfinite(norm):
-            raise RefinerError(f"Gradient norm {norm} at step {self.spent.steps}: lower the learning rate.")
-        rate = self.learning_rate * (min(1.0, (done + 1e-3) / WARMUP) if done < WARMUP else (1 - done) / (1 - WARMUP))
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.spent.steps += 1
+        return Spent(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)})
 
 
 @dataclass
+class Outcome:
+    """A finished training."""
+
+    spent: Spent
+    checks: list[dict[str, float]]
+    """Figures on development problems in the order in which they were taken, each with its `step`."""
+    best: dict[str, float]
+    """Those of the weights that stayed; empty where none were taken."""
+
+
+class Learner:
+    """A model with its optimizer: accumulate losses with `backward`, then `step`.
+
+    Attributes:
+        spent: of all processes, up to the last step.
+        now: of this process, in the present step.
+    """
+
+    def __init__(self, lm: LanguageModel, learning_rate: float, options: RunOptions = RunOptions()) -> None:
+        self.lm, self.learning_rate, self.options = lm, learning_rate, options
+        self.trained = lm.trained()
+        decayed = [p for p in self.trained.values() if p.ndim > 1]
+        others = [p for p in self.trained.values() if p.ndim <= 1]
+        groups = [{"params": decayed, "weight_decay": options.weight_decay}, {"params": others, "weight_decay": 0.0}]
+        self.optimizer = torch.optim.AdamW(groups, lr=learning_rate, fused=True)
+        self.spent, self.now = Spent(), Spent()
+        self.micro = options.micro
+        self.uids: list[str] = []
+        self.skipped_in_row = 0
+        self.largest = 0
+        lm.precision = PRECISIONS[options.precision]
+        if options.gradient_checkpointing:
+            lm.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        lm.model.train()
+
+    def backward(
+        self,
+        uids: Sequence[str],
+        prompts: Sequence[str],
+        targets: Sequence[str],
+        weight: float = 1.0,
+        weights: Sequence[float] | None = None,
+    ) -> float:
+        """Add the gradient of `weight` times the loss (`LanguageModel.loss`) over all processes.
+
+        Args:
+            uids: which problems these are, for messages.
+            prompts, targets, weights: this process's share.
+
+        Returns:
+            The loss before `weight`, over all processes.
+        """
+        self.uids += uids
+        size = min(len(prompts), self.micro or len(prompts)) or 1
+        self.largest = max(self.largest, size)
+        parts = [slice(start, start + size) for start in range(0, len(prompts), size)]
+        alone = len(parts) == 1 and processes().num_processes == 1
+        (count,) = [0.0] if alone else total(self.lm.loss_count(targets, weights))
+        summed = 0.0
+        for part in parts:
+            loss = self.lm.loss(prompts[part], targets[part], weights[part] if weights is not None else None)
+            count = count or loss.count
+            (loss.total * (weight / count)).backward()
+            summed += loss.total.item()
+            self.now.tokens += loss.tokens
+        return total(summed)[0] / count if count else 0.0
+
+    def step(self, done: float) -> bool:
+        """One optimizer step; `done` is the fraction of training behind us, for the learning rate.
+
+        Returns:
+            Whether it was done. Where the gradient is not finite it is skipped, and the weights are untouched.
+        """
+        gradients = []
+        for p in self.trained.values():
+            if p.grad is None:
+                p.grad = torch.zeros_like(p)
+            gradients.append(p.grad)
+        add_up(gradients)
+        norm = torch.nn.utils.clip_grad_norm_(self.trained.values(), self.options.clip or math.inf)
+        finite = bool(torch.isfinite(norm))
+        if finite:
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.learning_rate * scheduled(done, self.options)
+            self.optimizer.step()
+        self.skipped_in_row = 0 if finite else self.skipped_in_row + 1
+        now = total(self.now.tokens, self.now.rollout_tokens, self.now.critic_failures)
+        tokens, written, failures = map(int, now)
+        self.spent += Spent(1, tokens, written, critic_failures=failures, skipped=int(not finite))
+        self.forget()
+        return finite
+
+    def forget(self) -> None:
+        """Begin a step: nothing is added yet."""
+        self.optimizer.zero_grad(set_to_none=True)
+        self.now, self.uids = Spent(), []
+
+    def halve(self) -> bool:
+        """Pass half as many examples at once from now on; False where it was one already."""
+        size = max(self.largest, 1)
+        self.micro, self.largest = max(1, size // 2), 0
+        self.lm.most_at_once = max(1, self.lm.most_at_once // 2)
+        return size > 1
+
+    def state(self) -> dict[str, dict[str, torch.Tensor]]:
+        """Weights and optimizer as named tensors."""
+        optimizer = {
+            f"{name}/{key}": torch.as_tensor(value)
+            for name, p in self.trained.items()
+            for key, value in self.optimizer.state[p].items()
+        }
+        return {"weights": dict(self.trained), "optimizer": optimizer}
+
+    def restore(self, tensors: Mapping[str, Mapping[str, torch.Tensor]]) -> None:
+        """Put back what `state` gave."""
+        put_back(self.trained, tensors["weights"])
+        for key, value in tensors["optimizer"].items():
+            name, _, what = key.rpartition("/")
+            p = self.trained[name]
+            self.optimizer.state[p][what] = value.to(p.device)
+
+
+def scheduled(done: float, options: RunOptions) -> float:
+    """The learning rate after this fraction of training, as a share of its peak."""
+    if done < options.warmup:
+        return min(1.0, (done + 1e-3) / options.warmup)
+    left = (1 - done) / (1 - options.warmup) if options.warmup < 1 else 1.0
+    return {"linear": left, "cosine": (1 - math.cos(math.pi * left)) / 2, "constant": 1.0}[options.schedule]
+
+
+def put_back(parameters: Mapping[str, torch.Tensor], saved: Mapping[str, torch.Tensor]) -> None:
+    """Copy saved values into parameters of the same names."""
+    with torch.no_grad():
+        for name, p in parameters.items():
+            p.copy_(saved[name])
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one step of supervised training learns from."""
+
+    uids: list[str]
+    prompts: list[str]
+    targets: list[str]
+
+    def share(self) -> Batch:
+        """This process's part."""
+        return Batch(share(self.uids), share(self.prompts), share(self.targets))
+
+
+def supervised(batch_of: Callable[[int], Batch]) -> Step:
+    """The step that learns the targets of batch `number`."""
+
+    def step(learner: Learner, number: int) -> dict[str, float]:
+        mine = batch_of(number).share()
+        return {"loss": learner.backward(mine.uids, mine.prompts, mine.targets)}
+
+    return step
+
+
+Step = Callable[[Learner, int], Mapping[str, float]]
+"""(learner, number of the step from 0) -> its figures. It calls `backward`, and depends on nothing but the learner's
+weights, the run's seed and the number."""
+Score = Callable[[], Mapping[str, float]]
+"""Figures on development problems, by which the weights are chosen: the first decides."""
+
+
 class BestWeights:
-    """Keeps the weights that score best on development problems."""
+    """Scores weights on development problems, and keeps those that score best.
 
-    lm: LanguageModel
-    score: Callable[[], float]
-    best: float = -math.inf
-    _weights: dict[str, torch.Tensor] = field(default_factory=dict)
+    Args:
+        score: the figures; the first decides.
+        checkpoints: where the best are written, too.
+        keep: False keeps the figures alone.
 
-    def check(self) -> float:
-        """Score the present weights and keep them if they are the best so far. Returns the score."""
+    Attributes:
+        checks: all figures so far, each with its `step`.
+        best: those of the best weights; empty where none are kept.
+        stale: checks since then.
+    """
+
+    def __init__(
+        self, lm: LanguageModel, score: Score | None, checkpoints: Checkpoints | None = None, *, keep: bool = True
+    ) -> None:
+        self.lm, self.score, self.checkpoints, self.keep = lm, score, checkpoints, keep and score is not None
+        self.checks: list[dict[str, float]] = []
+        self.best: dict[str, float] = {}
+        self.stale = 0
+        self._weights: dict[str, torch.Tensor] = {}
+
+    @property
+    def latest(self) -> dict[str, float]:
+        """The last figures, without their step."""
+        return {k: v for k, v in (self.checks[-1] if self.checks else {}).items() if k != "step"}
+
+    def check(self, step: int) -> None:
+        """Score the weights after this many steps, and keep them if they are the best so far."""
+        if self.score is None:
+            return
         generated = self.lm.generated_tokens
-        score = self.score()
+        figures = dict(self.score())
         self.lm.generated_tokens = generated  # scoring is not rollout
-        if score > self.best:
-            self.best = score
-            self._weights = {k: p.detach().clone() for k, p in self._trained()}
-        return score
+        self.checks.append({"step": step, **figures})
+        self.stale += 1
+        name = next(iter(figures))
+        if self.keep and (not self.best or figures[name] > self.best[name]):
+            self.best, self.stale = self.checks[-1], 0
+            self._weights = {name: p.detach().clone() for name, p in self.lm.trained().items()}
+            if self.checkpoints and processes().is_main_process:
+                self.checkpoints.save_best(step, self._weights)
 
     def restore(self) -> None:
         """Put the best weights back."""
-        with torch.no_grad():
-            for name, parameter in self._trained() if self._weights else ():
-                parameter.copy_(self._weights[name])
+        if self._weights:
+            put_back(self.lm.trained(), self._weights)
 
-    def _trained(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
-        """What training changes: all of a model, or its adapter."""
-        return ((name, p) for name, p in self.lm.model.named_parameters() if p.requires_grad)
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint has to hold of it, for JSON."""
+        return {"checks": self.checks, "best": self.best.get("step"), "stale": self.stale}
+
+    def resume(self, state: Mapping[str, Any], weights: Mapping[str, torch.Tensor]) -> None:
+        """Take up what `state` gave, with the best weights."""
+        self.checks, self.stale, self._weights = list(state["checks"]), state["stale"], dict(weights)
+        self.best = next((c for c in self.checks if c["step"] == state["best"]), {})
 
 
 def fit(
     lm: LanguageModel,
-    batches: Iterator[Batch],
+    step: Step,
+    run: Run,
     *,
     learning_rate: float,
     steps: int | None = None,
     token_budget: int | None = None,
-    score: Callable[[], float] | None = None,
+    score: Score | None = None,
     score_start: bool = False,
-    update: Update = lambda done, **metrics: None,
-) -> Spent:
-    """Supervised training for a number of steps or of tokens, whichever is given.
+    checks: int = CHECKS,
+    keep_best: bool = True,
+    writers: Sequence[LanguageModel] = (),
+) -> Outcome:
+    """Train `lm` in place for a number of steps or of tokens, whichever is given.
 
     Args:
-        batches: endless (prompts, targets).
-        score: development score by which the weights are chosen, `CHECKS` times in all, the end
-            included; None keeps the last weights.
-        score_start: the weights before training may be chosen too, as they are when an arm goes on from a
-            warm start.
+        score: taken `checks` times in all, the end included.
+        score_start: also before training; then the weights before it may be chosen, too.
+        keep_best: whether the best weights stay, or the last.
+        writers: models whose generated tokens count as rollout; those of `score` never do.
 
-    Returns:
-        What it spent; scoring counts as time, not as tokens.
+    Raises:
+        TrainingError: too many steps in a row without a finite gradient.
+        CheckpointError: a checkpoint cannot be written, or the last one is damaged.
+        Interrupted: SIGTERM or Ctrl-C; a checkpoint was written first.
     """
-    started = time.monotonic()
-    learner, best = Learner(lm, learning_rate), BestWeights(lm, score) if score else None
-    checked, done = 0, 0.0
-    dev = {"dev": best.check()} if best and score_start else {}
-    while done < 1.0:
-        prompts, targets = next(batches)
-        loss = learner.backward(prompts, targets)
-        learner.step(done)
-        spent = learner.spent
-        done = spent.steps / steps if steps else spent.tokens / (token_budget or 1)
-        if best and done * CHECKS >= checked + 1:
-            checked, dev = int(done * CHECKS), {"dev": best.check()}
-        update(min(done, 1.0), step=spent.steps, loss=loss, **dev)
-    if best:
-        best.restore()
-    learner.spent.wall_s = time.monotonic() - started
-    learner.spent.cut_prompts = lm.cut_prompts
-    return learner.spent
+    learner, kept = Learner(lm, learning_rate, run.options), run.checkpoints
+    best = BestWeights(lm, score, kept, keep=keep_best)
+    spent, resumed = learner.spent, kept.latest() if kept else None
+    if kept and resumed is not None:
+        tensors, state = kept.load(resumed)
+        learner.restore(tensors)
+        best.resume(state, tensors.get("best", {}))
+        learner.spent = spent = Spent(**state["spent"])
+        learner.micro, lm.cut_prompts = state["micro"], state["cut_prompts"]
+        run.update.resume(resumed)
+    started = time.monotonic() - spent.wall_s
+
+    def progress() -> float:
+        return min(1.0, learner.spent.steps / steps if steps else learner.spent.tokens / (token_budget or 1))
+
+    def checkpoint() -> None:
+        number, spent = learner.spent.steps, replace(learner.spent, wall_s=time.monotonic() - started)
+        if kept and processes().is_main_process and number not in kept.steps():
+            state = {"spent": asdict(spent), "micro": learner.micro, "cut_prompts": lm.cut_prompts, **best.state()}
+            kept.save(number, learner.state(), state)
+
+    if score_start and not best.checks:
+        seed_step(run.seed, 0)
+        best.check(0)
+    done, patience = progress(), run.options.patience
+    with Interruption() as interruption:
+        while done < 1.0 and not (patience and best.stale >= patience):
+            figures = _one_step(learner, step, run, done, writers)
+            before, done = done, progress()
+            number = learner.spent.steps
+            if int(done * checks) > int(before * checks):
+                seed_step(run.seed, 0)  # every check with the same noise
+                best.check(number)
+            counts = {k: v for k in ("critic_failures", "skipped") if (v := getattr(learner.spent, k))}
+            run.update(done, step=number, **figures, **best.latest, **counts, tokens=learner.spent.tokens)
+            interrupted = interruption.agreed()
+            if not learner.skipped_in_row and (interrupted or (kept and kept.due(number))):
+                checkpoint()
+            if interrupted:
+                raise Interrupted(interrupted, number, kept.folder if kept else None)
+    best.restore()
+    (cut,) = total(lm.cut_prompts)
+    learner.spent = replace(learner.spent, wall_s=time.monotonic() - started, cut_prompts=int(cut))
+    return Outcome(learner.spent, best.checks, best.best)
+
+
+def _one_step(
+    learner: Learner, step: Step, run: Run, done: float, writers: Sequence[LanguageModel]
+) -> Mapping[str, float]:
+    """One step and its figures; again with smaller parts where memory runs out, skipped where it is not finite."""
+    number = learner.spent.steps
+    written = sum(lm.generated_tokens for lm in writers)
+    while True:
+        learner.forget()
+        seed_step(run.seed, number)
+        try:
+            figures = step(learner, number)
+            learner.now.rollout_tokens += sum(lm.generated_tokens for lm in writers) - written
+            uids = list(dict.fromkeys(learner.uids))
+            finite = learner.step(done)
+            break
+        except (RuntimeError, MemoryError) as error:
+            if not should_reduce_batch_size(error):
+                raise
+            if learner.options.micro or processes().num_processes > 1 or not learner.halve():
+                raise TrainingError(
+                    f"Out of memory at step {number + 1} with {learner.largest} examples at once: give a smaller"
+                    " --run.micro-batch, or --run.gradient-checkpointing."
+                ) from None
+        # Outside of the except clause, or the error would hold on to what is to be freed.
+        clear_device_cache(garbage_collection=True)
+        run.update.notice(f"out of memory at step {number + 1}: {learner.micro} examples at once from now on")
+    if not finite:
+        limit, shown = learner.options.max_skipped, ", ".join(uids[:8]) + (", ..." if len(uids) > 8 else "")
+        told = f"step {number + 1} skipped: its gradient is not finite ({learner.skipped_in_row} in a row)"
+        run.update.notice(told, step=number + 1, problems=uids)
+        if learner.skipped_in_row >= limit:
+            last = run.checkpoints.steps() if run.checkpoints else []
+            kept = f"the last good checkpoint is that of step {last[-1]}" if last else "there is no checkpoint yet"
+            raise TrainingError(
+                f"{limit} steps in a row had no finite gradient; the last one's problems were {shown}. Training stops,"
+                f" {kept}: go on with a lower learning rate or a smaller --run.clip."
+            )
+    return figures
+
+
+def seed_step(seed: int, number: int) -> None:
+    """Seed Python, numpy and torch for one step. Dropout differs between processes; what is planned does not."""
+    set_seed(step_seed(seed, number) % 2**32)
+    torch.manual_seed(step_seed(seed, number, processes().process_index))
+
+
+def step_seed(seed: int, *what: object) -> int:
+    """A number below 2**63 for one of the things that a run draws."""
+    words = "/".join(map(str, (seed, *what)))
+    return int.from_bytes(hashlib.sha256(words.encode()).digest()[:8]) >> 1

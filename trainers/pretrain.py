@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,8 +16,7 @@ from data.skills import SKILLS, TASK, VALUES, Exercise
 from refiner_env.options import option
 from refiner_env.tasks import program as ir
 from refiner_env.types import ParseFailure, Problem
-from trainers.learning import Learner, Spent
-from trainers.progress import Update
+from trainers.learning import Batch, Outcome, Run, fit, step_seed, supervised
 
 PHASES: tuple[tuple[float, float, Mapping[str, float]], ...] = (
     (0.10, 0.1, {"copy": 1.0}),
@@ -44,7 +42,6 @@ class PretrainOptions:
     learning_rate: float = option(1.5e-3, "peak AdamW learning rate", low=0.0, high=1.0)
     vocabulary: int = option(3_000, "upper bound on the pieces that the tokenizer learns", low=200)
     tokenizer_texts: int = option(30_000, "exercises that the tokenizer is trained on", low=100)
-    bf16: bool = option(False, "compute in bfloat16 where it is safe, weights stay float32")
     checks: int = option(6, "how often the skills are measured", low=1)
     held_out: int = option(100, "held-out exercises per skill", low=1)
 
@@ -56,38 +53,29 @@ def build_base(size: str, options: PretrainOptions, seed: int) -> LanguageModel:
     return build_model(size, train_tokenizer(texts, options.vocabulary), dropout=0.0)
 
 
-@dataclass(frozen=True)
-class Check:
-    """The skills at one step, on held-out exercises."""
-
-    step: int
-    accuracies: dict[str, float]
-    """By skill, in [0, 1]; see `skill_accuracies`."""
-
-
-def pretrain(lm: LanguageModel, options: PretrainOptions, *, seed: int, update: Update) -> tuple[Spent, list[Check]]:
+def pretrain(lm: LanguageModel, options: PretrainOptions, run: Run = Run()) -> Outcome:
     """Train `lm` in place on an endless stream of exercises.
 
     Returns:
-        What it spent, and how its skills grew, the end included.
+        What it spent, and in its checks how the skills grew (`skill_accuracies`), the end included.
     """
-    started = time.monotonic()
-    rng = random.Random(f"pretrain/{seed}")
-    learner = Learner(lm, options.learning_rate)
-    checks: list[Check] = []
-    shown: dict[str, float] = {}
-    for step in range(options.steps):
-        done = step / options.steps
-        batch = skill_batch(rng, options.batch_size, *curriculum(done))
-        with torch.autocast(lm.model.device.type, torch.bfloat16, enabled=options.bf16):
-            loss = learner.backward([prompt(e) for e in batch], [e.target for e in batch])
-        learner.step(done)
-        if (step + 1) * options.checks // options.steps > step * options.checks // options.steps:
-            checks.append(Check(step + 1, skill_accuracies(lm, options.held_out)))
-            shown = {name: checks[-1].accuracies[name] for name in ("edit", "judge", "solve")}
-        update((step + 1) / options.steps, step=step + 1, skill=batch[0].skill, loss=loss, **shown)
-    learner.spent.wall_s = time.monotonic() - started
-    return learner.spent, checks
+
+    def exercise_batch(number: int) -> Batch:
+        rng = random.Random(step_seed(run.seed, "exercises", number))
+        chosen = skill_batch(rng, options.batch_size, *curriculum(number / options.steps))
+        uids = [f"{e.skill}-{number}-{i}" for i, e in enumerate(chosen)]
+        return Batch(uids, [prompt(e) for e in chosen], [e.target for e in chosen])
+
+    return fit(
+        lm,
+        supervised(exercise_batch),
+        run,
+        learning_rate=options.learning_rate,
+        steps=options.steps,
+        score=lambda: skill_accuracies(lm, options.held_out),
+        checks=options.checks,
+        keep_best=False,
+    )
 
 
 def curriculum(done: float) -> tuple[float, Mapping[str, float]]:

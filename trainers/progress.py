@@ -26,8 +26,12 @@ def quiet_libraries() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning)
 
 
-Update = Callable[..., None]
-"""`update(done, **metrics)`: where the stage stands, as a fraction in [0, 1], and its latest figures."""
+class Update:
+    """`update(done, **metrics)`: where the stage stands, as a fraction in [0, 1], and its latest figures."""
+
+    def __call__(self, done: float, **metrics: Any) -> None: ...
+    def notice(self, text: str, **fields: Any) -> None: ...
+    def resume(self, step: int) -> None: ...
 
 _PLAIN_EVERY_S = 20.0
 

@@ -13,7 +13,6 @@ backward pass (so memory does not grow with turns), and the source of the hypoth
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -29,10 +28,10 @@ from refiner_env.envs import RefinerVectorEnv
 from refiner_env.errors import OptionError
 from refiner_env.options import option
 from refiner_env.types import Critic, Observations, Problem, Task
-from trainers.batches import shuffled
+from trainers.batches import batch
 from trainers.evaluation import turn_figures
-from trainers.learning import CHECKS, BestWeights, Learner, Spent
-from trainers.progress import Update
+from trainers.learning import Learner, Outcome, Run, fit, step_seed
+from trainers.processes import most_of, share, total
 from trainers.rollout import CRITIC_TIMEOUT, ON_CRITIC_FAILURE, play, select
 
 SOURCES = ("policy", "perturbation", "mixture", "unseen")
@@ -60,8 +59,9 @@ class RefinerOptions:
     )
 
 
-Propose = Callable[[Sequence[int], Observations], list[str]]
-"""(places in the training problems, observations) -> one hypothesis each."""
+Propose = Callable[[Sequence[int], Observations, int], list[str]]
+"""(places in the training problems, observations, seed) -> one hypothesis each. What a problem gets follows from the
+seed and its place, whatever else is in the batch."""
 
 
 def train_refiner(
@@ -70,12 +70,11 @@ def train_refiner(
     train: Sequence[Problem],
     dev: Sequence[Problem],
     options: RefinerOptions,
+    run: Run = Run(),
     *,
-    seed: int,
-    update: Update,
     critic: str | Critic = "oracle",
     seen: Sequence[int] = (),
-) -> Spent:
+) -> Outcome:
     """Train the warm-started `lm` in place; the weights most accurate on `dev` after refinement stay.
 
     Args:
@@ -85,13 +84,10 @@ def train_refiner(
     Returns:
         What it spent, on top of the warm start.
     """
-    started = time.monotonic()
-    rng = random.Random(seed)
     judge = resolve_critic(critic, task)
-    learner = Learner(lm, options.learning_rate)
-    propose, frozen = hypothesis_source(lm, task, train, options, rng, seen)
+    propose, frozen = hypothesis_source(lm, task, train, options, seen)
     env = RefinerVectorEnv(
-        options.batch_size,
+        most_of(options.batch_size),
         task=task,
         problems=train,
         critic=judge,
@@ -103,75 +99,68 @@ def train_refiner(
         autoreset_mode=AutoresetMode.DISABLED,
     )
 
-    on_dev: dict[str, float] = {}  # the gain from t1 to t2 is the first sign that feedback is read
+    def step(learner: Learner, number: int) -> dict[str, float]:
+        judge.seed(step_seed(run.seed, "critic", number))
+        order = batch(len(train), options.batch_size, step_seed(run.seed, "problems"), number)
+        losses = refiner_step(learner, env, share(order), propose, options, step_seed(run.seed, "hypotheses", number))
+        return {"loss": losses[0], "last_turn_loss": losses[-1]}
 
-    noise = random.Random(f"noise {seed}")
-    judge.seed(noise.getrandbits(32))
-
-    def score() -> float:
-        judge.seed(seed)  # every check with the same noise, and training goes on with other
-        stop = "gold" if judge.uses_gold else "critic"
+    def score() -> dict[str, float]:
+        judge.seed(run.seed)  # every check with the same noise
         episodes = play(
             Generator(lm),
             task,
             dev,
             critic=judge,
             turns=options.turns,
-            stop=stop,
+            stop="gold" if judge.uses_gold else "critic",
             history=options.history,
             on_critic_failure=options.on_critic_failure,
             critic_timeout=options.critic_timeout or None,
         )
-        for t in range(1, options.turns + 1):
-            on_dev[f"dev_t{t}"] = turn_figures(task, episodes, t).ir_equivalent
-        judge.seed(noise.getrandbits(32))
-        return on_dev[f"dev_t{options.turns}"]
+        # The last turn decides. The gain from the first to the second is the first sign that feedback is read.
+        figures = {t: turn_figures(task, episodes, t).ir_equivalent for t in range(1, options.turns + 1)}
+        return {f"dev_t{t}": figures[t] for t in sorted(figures, reverse=True)}
 
-    generated_before = lm.generated_tokens
-    best = BestWeights(lm, score)
-    batches = shuffled(len(train), options.batch_size, rng)
-    best.check()
-    checked = 0
-    for step in range(options.steps):
-        losses = refiner_step(learner, env, next(batches), propose, options)
-        learner.step(step / options.steps)
-        done = (step + 1) / options.steps
-        if done * CHECKS >= checked + 1:
-            checked = int(done * CHECKS)
-            best.check()
-        failures = {"critic_failures": learner.spent.critic_failures} if learner.spent.critic_failures else {}
-        update(done, step=step + 1, loss=losses[0], last_turn_loss=losses[-1], **on_dev, **failures)
-    best.restore()
-    learner.spent.rollout_tokens = lm.generated_tokens - generated_before + (frozen.generated_tokens if frozen else 0)
-    learner.spent.wall_s = time.monotonic() - started
-    learner.spent.cut_prompts = lm.cut_prompts
-    return learner.spent
+    return fit(
+        lm,
+        step,
+        run,
+        learning_rate=options.learning_rate,
+        steps=options.steps,
+        score=score,
+        score_start=True,
+        writers=[lm, frozen] if frozen else [lm],
+    )
 
 
 def refiner_step(
-    learner: Learner, env: RefinerVectorEnv, batch: Sequence[int], propose: Propose, options: RefinerOptions
+    learner: Learner, env: RefinerVectorEnv, places: Sequence[int], propose: Propose, options: RefinerOptions, seed: int
 ) -> list[float]:
-    """Gradients of all turns on one batch of problems. Returns the loss per target token of each turn."""
+    """Gradients of all turns on this process's problems. Returns the loss per target token of each turn, of all."""
     problems = env.referee.problems
     weights = turn_weights(options)
-    observations, _ = env.reset(options={"index": batch})
-    active = np.arange(len(batch))
+    observations, _ = env.reset(options={"index": places})
+    active = np.arange(len(places))
     losses: list[float] = []
-    for weight in weights:
-        current = select(observations, active)
-        targets = [problems[batch[i]].gold or "" for i in active.tolist()]
-        # A turn that few problems reach counts for few: each problem has the same say in every turn.
-        losses.append(learner.backward(generator_prompts(current), targets, weight * len(active) / len(batch)))
-        if len(losses) == len(weights):
+    for turn, weight in enumerate(weights):
+        left, begun = total(len(active), len(places))
+        if not left:
             break
+        current = select(observations, active)
+        now = [problems[places[i]] for i in active.tolist()]
+        # A turn that few problems reach counts for few: each problem has the same say in every turn.
+        uids, targets = [p.uid for p in now], [p.gold or "" for p in now]
+        losses.append(learner.backward(uids, generator_prompts(current), targets, weight * left / begun))
+        if turn + 1 == len(weights) or not len(active):
+            continue
         actions = [""] * env.num_envs
-        for i, hypothesis in zip(active, propose([batch[i] for i in active.tolist()], current), strict=True):
+        written = propose([places[i] for i in active.tolist()], current, step_seed(seed, turn))
+        for i, hypothesis in zip(active, written, strict=True):
             actions[i] = hypothesis
         observations, _, terminated, truncated, infos = env.step(actions)
-        learner.spent.critic_failures += int(infos["critic_failed"].sum())
+        learner.now.critic_failures += int(infos["critic_failed"].sum())
         active = active[~(terminated | truncated)[active]]
-        if not len(active):
-            break
     return losses
 
 
@@ -199,42 +188,40 @@ def check_options(options: RefinerOptions, share: float, prefix: str, share_flag
 
 
 def hypothesis_source(
-    lm: LanguageModel,
-    task: Task[Any],
-    train: Sequence[Problem],
-    options: RefinerOptions,
-    rng: random.Random,
-    seen: Sequence[int],
+    lm: LanguageModel, task: Task[Any], train: Sequence[Problem], options: RefinerOptions, seen: Sequence[int]
 ) -> tuple[Propose, LanguageModel | None]:
     """The function that proposes hypotheses to learn from, and the copy of the model that it samples, if any."""
 
-    def perturbations(places: Sequence[int], observations: Observations) -> list[str]:
-        return [task.perturb(train[i], rng) for i in places]
+    def perturbations(places: Sequence[int], observations: Observations, seed: int) -> list[str]:
+        return [task.perturb(train[i], random.Random(step_seed(seed, i))) for i in places]
 
     def samples(model: LanguageModel) -> Propose:
-        agent = Generator(model, options.top_p)
-        return lambda places, observations: agent.act(observations)
+        def sample(places: Sequence[int], observations: Observations, seed: int) -> list[str]:
+            seeds = [step_seed(seed, i) for i in places]
+            return model.generate(generator_prompts(observations), top_p=options.top_p, seeds=seeds)
+
+        return sample
 
     if options.source == "perturbation":
         return perturbations, None
     if options.source == "policy":
         return samples(lm), None
     if options.source == "mixture":
-        return _either(samples(lm), perturbations, lambda place: rng.random() < 0.5), None
+        return _either(samples(lm), perturbations, lambda place, seed: step_seed(seed, "half", place) % 2 == 0), None
     known, frozen = frozenset(seen), lm.clone()
-    return _either(samples(frozen), perturbations, lambda place: place not in known), frozen
+    return _either(samples(frozen), perturbations, lambda place, seed: place not in known), frozen
 
 
-def _either(a: Propose, b: Propose, use_a: Callable[[int], bool]) -> Propose:
+def _either(a: Propose, b: Propose, use_a: Callable[[int, int], bool]) -> Propose:
     """Each problem's hypothesis from one of two sources."""
 
-    def propose(places: Sequence[int], observations: Observations) -> list[str]:
-        from_a = np.array([use_a(place) for place in places], dtype=np.bool_)
+    def propose(places: Sequence[int], observations: Observations, seed: int) -> list[str]:
+        from_a = np.array([use_a(place, seed) for place in places], dtype=np.bool_)
         hypotheses = [""] * len(places)
         for source, mask in ((a, from_a), (b, ~from_a)):
             chosen = np.flatnonzero(mask)
             if len(chosen):
-                written = source([places[i] for i in chosen.tolist()], select(observations, chosen))
+                written = source([places[i] for i in chosen.tolist()], select(observations, chosen), seed)
                 for i, hypothesis in zip(chosen, written, strict=True):
                     hypotheses[i] = hypothesis
         return hypotheses

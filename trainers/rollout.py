@@ -12,6 +12,7 @@ from refiner_env.critics.boundary import ON_FAILURE
 from refiner_env.envs import RefinerVectorEnv
 from refiner_env.options import option
 from refiner_env.types import Agent, Critic, Episode, Observations, Problem, Task, Turn
+from trainers.processes import gathered, share
 
 ON_CRITIC_FAILURE = option(
     "record", "what a failing critic does: record counts it and goes on, stop ends the run", choices=ON_FAILURE
@@ -68,11 +69,12 @@ def play(
     on_critic_failure: str = "stop",
     critic_timeout: float | None = None,
 ) -> list[Episode]:
-    """One episode on every problem, in order."""
+    """One episode on every problem, in order; several processes play a share each, and all get all episodes."""
+    mine = share(problems)
     env = RefinerVectorEnv(
-        min(num_envs, len(problems)),
+        max(1, min(num_envs, len(mine))),
         task=task,
-        problems=problems,
+        problems=mine or problems,
         critic=critic,
         max_turns=turns,
         stop=stop,
@@ -82,6 +84,6 @@ def play(
         autoreset_mode=AutoresetMode.DISABLED,
     )
     episodes: list[Episode] = []
-    for start in range(0, len(problems), env.num_envs):
-        episodes += rollout(env, agent, range(start, min(start + env.num_envs, len(problems))))
-    return episodes
+    for start in range(0, len(mine), env.num_envs):
+        episodes += rollout(env, agent, range(start, min(start + env.num_envs, len(mine))))
+    return gathered(episodes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +12,9 @@ from agents.lm import LanguageModel
 from agents.prompts import generator_prompt
 from refiner_env.options import option
 from refiner_env.types import Problem, Task
-from trainers.batches import share_of, shuffled
+from trainers.batches import batch, share_of
 from trainers.evaluation import turn_figures
-from trainers.learning import Batch, Spent, fit
-from trainers.progress import Update
+from trainers.learning import Batch, Outcome, Run, step_seed, fit, supervised
 from trainers.rollout import play
 
 
@@ -35,19 +34,17 @@ def warm_start(
     train: Sequence[Problem],
     dev: Sequence[Problem],
     options: WarmStartOptions,
-    *,
-    seed: int,
-    update: Update,
-) -> Spent:
+    run: Run = Run(),
+) -> Outcome:
     """Train `lm` in place on `warm_start_share` of the problems; the best weights on `dev` stay."""
-    seen = [train[i] for i in warm_start_share(len(train), options.share, seed)]
+    seen = [train[i] for i in warm_start_share(len(train), options.share, run.seed)]
     return fit(
         lm,
-        supervised_batches(seen, options.batch_size, random.Random(seed)),
+        supervised(supervised_batches(seen, options.batch_size, run.seed)),
+        run,
         learning_rate=options.learning_rate,
         steps=options.steps,
-        score=lambda: first_accuracy(lm, task, dev),
-        update=update,
+        score=lambda: {"dev": first_accuracy(lm, task, dev)},
     )
 
 
@@ -56,11 +53,15 @@ def warm_start_share(n_train: int, share: float, seed: int) -> list[int]:
     return share_of(range(n_train), share, random.Random(f"warm start {seed}"))
 
 
-def supervised_batches(problems: Sequence[Problem], batch_size: int, rng: random.Random) -> Iterator[Batch]:
-    """Endless batches of first-turn prompts with gold targets."""
-    for places in shuffled(len(problems), batch_size, rng):
-        chosen = [problems[i] for i in places]
-        yield [generator_prompt(p.text) for p in chosen], [p.gold or "" for p in chosen]
+def supervised_batches(problems: Sequence[Problem], batch_size: int, seed: int) -> Callable[[int], Batch]:
+    """Batches by number: first-turn prompts with gold targets."""
+    order = step_seed(seed, "problems")
+    return lambda number: solved([problems[i] for i in batch(len(problems), batch_size, order, number)])
+
+
+def solved(problems: Sequence[Problem]) -> Batch:
+    """Problems with their gold as targets."""
+    return Batch([p.uid for p in problems], [generator_prompt(p.text) for p in problems], [p.gold or "" for p in problems])
 
 
 def first_accuracy(lm: LanguageModel, task: Task[Any], problems: Sequence[Problem]) -> float:

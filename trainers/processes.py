@@ -1,0 +1,66 @@
+"""One process or several: who does which share of a batch, and sums over all of them.
+
+Every process runs the same program with the same seeds, plans the same global batch and works on its share. accelerate
+reads from the environment who it is; started alone, a process has everything to itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from accelerate import PartialState
+from accelerate.utils import gather_object
+
+T = TypeVar("T")
+
+
+@cache
+def processes() -> PartialState:
+    """This process among its fellows; joins them on the first call, by gloo where there is no GPU."""
+    return PartialState(cpu=not torch.cuda.is_available())
+
+
+def share(items: Sequence[T]) -> list[T]:
+    """This process's part of what all have: every n-th item, so that shares differ by one at most."""
+    state = processes()
+    return list(items[state.process_index :: state.num_processes])
+
+
+def most_of(size: int) -> int:
+    """The largest share of so many items."""
+    return -(-size // processes().num_processes)
+
+
+def gathered(mine: Sequence[T]) -> list[T]:
+    """What all processes hold, in the order from which `share` took it. Items travel pickled."""
+    state = processes()
+    if state.num_processes == 1:
+        return list(mine)
+    parts: list[list[T]] = gather_object([list(mine)])
+    return [part[i] for i in range(len(parts[0])) for part in parts if i < len(part)]
+
+
+def total(*values: float) -> list[float]:
+    """The sum of each value over all processes."""
+    state = processes()
+    if state.num_processes == 1:
+        return list(values)
+    sums = torch.tensor(values, dtype=torch.float64, device=state.device)
+    dist.all_reduce(sums)
+    return [float(v) for v in sums.tolist()]
+
+
+def add_up(tensors: Sequence[torch.Tensor]) -> None:
+    """Replace each tensor, in place, by its sum over all processes; one message for all of one type."""
+    if processes().num_processes == 1:
+        return
+    for kind in dict.fromkeys(t.dtype for t in tensors):
+        mine = [t for t in tensors if t.dtype == kind]
+        flat = torch.cat([t.reshape(-1) for t in mine])
+        dist.all_reduce(flat)
+        for tensor, summed in zip(mine, flat.split([t.numel() for t in mine]), strict=True):
+            tensor.copy_(summed.view_as(tensor))
