@@ -12,6 +12,7 @@ import copy
 import hashlib
 import json
 import math
+import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -133,9 +134,14 @@ class LanguageModel(ABC):
             self.model.resize_token_embeddings(len(self.tokenizer))
 
     def save(self, folder: str | Path) -> None:
-        """Write model (safetensors) and tokenizer so that `from_pretrained` reads them."""
-        self.model.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
+        """Write model (safetensors) and tokenizer so that `from_pretrained` reads them; each file whole or not at all."""
+        unfinished = Path(folder) / "unfinished"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        self.model.save_pretrained(unfinished)
+        self.tokenizer.save_pretrained(unfinished)
+        for file in unfinished.iterdir():
+            file.replace(Path(folder) / file.name)
+        unfinished.rmdir()
 
     @property
     def identity(self) -> str:
@@ -181,7 +187,7 @@ class LanguageModel(ABC):
 
     def likeliest(self, prompts: Sequence[str], count: int) -> list[list[str]]:
         """For each prompt, in order, `count` completions by beam search, likeliest first."""
-        options = {"do_sample": False, "num_beams": count, "num_return_sequences": count}
+        options: dict[str, Any] = {"do_sample": False, "num_beams": count, "num_return_sequences": count}
         return self._decode(prompts, max(1, self.most_at_once // count), **options)
 
     def _decode(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -28,10 +27,11 @@ from refiner_env.critics import resolve_critic
 from refiner_env.scripted import ScriptedEditor
 from refiner_env.types import Agent, Episode, Task, Turn
 from trainers.calibration import calibrated
+from trainers.checkpoints import Checkpoints
 from trainers.critic import attempts, train_critic
 from trainers.evaluation import TurnFigures, critic_figures, turn_figures
-from trainers.learning import Spent
-from trainers.progress import Progress, Update
+from trainers.learning import Run, Spent
+from trainers.progress import Progress
 from trainers.refiner import RefinerOptions, train_refiner
 from trainers.rollout import play
 from trainers.warm_start import first_accuracy, warm_start, warm_start_share
@@ -72,29 +72,28 @@ class Training:
         """Every model of the comparison by stage name."""
         o, task, seed, train, dev = self.options, self.task, self.seed, self.splits.train, self.splits.dev
 
-        def warm(update: Update) -> Trained:
+        def warm(run: Run) -> Trained:
             lm = open_model(o.generator_model, task, train, dropout=o.dropout)
-            return lm, warm_start(lm, task, train, dev, o.warm_start, seed=seed, update=update), {}
+            return lm, warm_start(lm, task, train, dev, o.warm_start, run).spent, {}
 
-        def critic(update: Update) -> Trained:
+        def critic(run: Run) -> Trained:
             generator = models["warm_start"][0]
             going_on = o.critic_model == WARM_START
             lm = generator.clone() if going_on else open_model(o.critic_model, task, train, dropout=o.dropout)
-            spent = train_critic(lm, task, train, dev, o.critic, seed=seed, update=update, generator=generator)
-            return lm, spent, {}
+            return lm, train_critic(lm, task, train, dev, o.critic, run, generator=generator).spent, {}
 
-        def refiner(update: Update, options: RefinerOptions = o.refiner, feedback: str = "oracle") -> Trained:
+        def refiner(run: Run, options: RefinerOptions = o.refiner, feedback: str = "oracle") -> Trained:
             lm = models["warm_start"][0].clone()
             seen = warm_start_share(len(train), o.warm_start.share, seed)
-            spent = train_refiner(lm, task, train, dev, options, seed=seed, update=update, critic=feedback, seen=seen)
+            spent = train_refiner(lm, task, train, dev, options, run, critic=feedback, seen=seen).spent
             uncalibrated = LearnedCritic(models["critic"][0], task, writes=o.critic.writes)
             learned = calibrated(uncalibrated, lm, task, dev, o.turns, o.refiner.history)
             return lm, spent, {"threshold": learned.threshold}
 
-        def plus(update: Update) -> Trained:
+        def plus(run: Run) -> Trained:
             lm = models["warm_start"][0].clone()
             budget = models["refiner"][1].tokens
-            spent = train_supervised_plus(
+            outcome = train_supervised_plus(
                 lm,
                 task,
                 train,
@@ -102,54 +101,54 @@ class Training:
                 token_budget=budget,
                 batch_size=o.refiner.batch_size,
                 learning_rate=o.refiner.learning_rate,
-                seed=seed,
-                update=update,
+                run=run,
             )
-            return lm, spent, {"budget": budget}
+            return lm, outcome.spent, {"budget": budget}
 
-        def ppo(update: Update) -> Trained:
+        def ppo(run: Run) -> Trained:
             lm = models["warm_start"][0].clone()
             budget = models["refiner"][1].tokens
-            spent, records = train_ppo(
+            outcome, records = train_ppo(
                 lm,
                 task,
                 train,
                 o.ppo,
+                run,
                 token_budget=budget,
-                seed=seed,
-                update=update,
-                score=lambda: first_accuracy(lm, task, dev),
+                score=lambda: {"dev": first_accuracy(lm, task, dev)},
             )
             quarter = max(1, len(records) // 4)
             first, last = ([r["reward"] for r in part] for part in (records[:quarter], records[-quarter:]))
             rewards = {"first_reward": sum(first) / len(first), "last_reward": sum(last) / len(last)}
-            return lm, spent, {"budget": budget, "reward": o.ppo.reward, **rewards}
+            return lm, outcome.spent, {"budget": budget, "reward": o.ppo.reward, **rewards}
 
         models: dict[str, Trained] = {}
         stages = {"warm_start": warm, "critic": critic, "refiner": refiner, "supervised_plus": plus, "ppo": ppo}
         if o.ablations:
             fixed = replace(o.refiner, source="perturbation")
-            stages["no_exploration"] = lambda update: refiner(update, options=fixed)
-            stages["no_critic"] = lambda update: refiner(update, feedback="none")
+            stages["no_exploration"] = lambda run: refiner(run, options=fixed)
+            stages["no_critic"] = lambda run: refiner(run, feedback="none")
         for name, train_one in stages.items():
             models[name] = self._stage(name, train_one)
         learned_critic(o, task, models, "refiner").save(self.folder / "critic")  # with its threshold
         return models
 
-    def _stage(self, name: str, train_one: Callable[[Update], Trained]) -> Trained:
+    def _stage(self, name: str, train_one: Callable[[Run], Trained]) -> Trained:
         folder = self.folder / name
         done = folder / "spent.json"
         if done.exists():
             record = json.loads(done.read_text())
             return load_model(folder), Spent(**record["spent"]), record["figures"]
-        shutil.rmtree(folder, ignore_errors=True)
+        run = self.options.run
+        checkpoints = Checkpoints(folder / "checkpoints", run.checkpoint_every, run.keep)
         seed_everything(self.seed, name)
         with self.progress.to(folder / "metrics.jsonl").stage(f"seed {self.seed} {name}") as update:
-            lm, spent, figures = train_one(update)
+            lm, spent, figures = train_one(Run(self.seed, update, run, checkpoints))
         lm.save(folder)
         whole = done.with_suffix(".tmp")  # renamed when complete: a stage counts as finished or not at all
         whole.write_text(json.dumps({"spent": asdict(spent), "figures": figures}, indent=2))
         whole.replace(done)
+        checkpoints.delete()
         return lm, spent, figures
 
 

@@ -11,6 +11,7 @@ from refiner_env.errors import UnknownNameError
 from refiner_env.options import option, section
 from refiner_env.tasks import TASKS, resolve_task
 from trainers.critic import CriticOptions
+from trainers.learning import RunOptions
 from trainers.refiner import RefinerOptions
 from trainers.rollout import CRITIC_TIMEOUT, ON_CRITIC_FAILURE
 from trainers.warm_start import WarmStartOptions
@@ -45,6 +46,7 @@ class CompareOptions:
     critic: CriticOptions = section(CriticOptions, "learned critic")
     refiner: RefinerOptions = section(RefinerOptions, "REFINER training")
     ppo: PPOOptions = section(PPOOptions, "TRL PPO")
+    run: RunOptions = section(RunOptions, "how every arm is trained")
 
 
 PRESETS = {

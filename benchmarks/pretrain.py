@@ -66,9 +66,7 @@ def run(options: PretrainCommand, folder: Path, console: Console, *, overwrite: 
     console.print(f"Saved to {folder}: model, README.md (its card), metrics.jsonl.", highlight=False)
 
 
-def model_card(
-    options: PretrainCommand, lm: LanguageModel, outcome: Outcome, losses: dict[str, float]
-) -> str:
+def model_card(options: PretrainCommand, lm: LanguageModel, outcome: Outcome, losses: dict[str, float]) -> str:
     """What a user has to know of the model: data, command, cost, and what it can do."""
     spent, checks = outcome.spent, outcome.checks
     changed = " ".join(_changed(options))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,22 +23,26 @@ from data import DataOptions, Splits, content_hash, load_splits, require_problem
 from data.negatives import critic_pairs
 from refiner_env.critic_referee import resolve_agent
 from refiner_env.critics import resolve_critic
-from refiner_env.errors import OptionError, UnknownNameError
-from refiner_env.options import add_options, option, read_options, section, to_dict
+from refiner_env.errors import OptionError, RefinerError, UnknownNameError
+from refiner_env.options import add_options, differing, from_dict, option, read_options, section, to_dict
 from refiner_env.rewards import resolve_reward
 from refiner_env.tasks import resolve_task
 from refiner_env.types import Task
 from trainers.calibration import calibrated
+from trainers.checkpoints import Checkpoints, writing
 from trainers.critic import CriticOptions, train_critic
 from trainers.critic_rl import CriticRLOptions, train_critic_rl
 from trainers.evaluation import critic_figures
-from trainers.learning import Spent
-from trainers.progress import Progress, Update, quiet_libraries
+from trainers.learning import Outcome, Run, RunOptions
+from trainers.progress import Progress, quiet_libraries
 from trainers.refiner import RefinerOptions, check_options, train_refiner
 from trainers.warm_start import WarmStartOptions, first_accuracy, warm_start, warm_start_share
 
+RECORD = "training.json"
+"""What was trained, with which options on which problems; and, once finished, what it spent."""
 _TASK = option("MathWordProblem", "the task")
 _LORA = option(False, "train a low-rank adapter (LoRA) beside the frozen model")
+_RUN = section(RunOptions, "how it is run")
 _MODEL = "the model to start from: refiner-tiny, scratch:SIZE, a folder or a Hugging Face id"
 
 
@@ -53,6 +57,7 @@ class GeneratorCommand:
     adapter: LoraOptions = section(LoraOptions, "the adapter")
     data: DataOptions = section(DataOptions, "problems")
     train: WarmStartOptions = section(WarmStartOptions, "warm start")
+    run: RunOptions = _RUN
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,7 @@ class CriticCommand:
     adapter: LoraOptions = section(LoraOptions, "the adapter")
     data: DataOptions = section(DataOptions, "problems")
     train: CriticOptions = section(CriticOptions, "critic training")
+    run: RunOptions = _RUN
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,7 @@ class CriticRLCommand:
     adapter: LoraOptions = section(LoraOptions, "the adapter")
     data: DataOptions = section(DataOptions, "problems")
     train: CriticRLOptions = section(CriticRLOptions, "reinforcement learning")
+    run: RunOptions = _RUN
 
 
 @dataclass(frozen=True)
@@ -101,6 +108,7 @@ class RefinerCommand:
     adapter: LoraOptions = section(LoraOptions, "the adapter")
     data: DataOptions = section(DataOptions, "problems")
     train: RefinerOptions = section(RefinerOptions, "REFINER training")
+    run: RunOptions = _RUN
 
 
 @dataclass(frozen=True)
@@ -115,6 +123,7 @@ class PPOCommand:
     adapter: LoraOptions = section(LoraOptions, "the adapter")
     data: DataOptions = section(DataOptions, "problems")
     train: PPOOptions = section(PPOOptions, "PPO")
+    run: RunOptions = _RUN
 
 
 COMMANDS: dict[str, Any] = {
@@ -136,19 +145,42 @@ def main(argv: Sequence[str]) -> int:
         sub = subparsers.add_parser(name, help=text, description=text, usage=usage, allow_abbrev=False)
         sub.add_argument("--out", type=Path, required=True, help="folder for the trained model and its metrics")
         sub.add_argument("--overwrite", action="store_true", help="delete what is in the folder first")
+        sub.add_argument("--resume", action="store_true", help="go on with the interrupted training in the folder")
         add_options(sub, defaults)
     if argv and not argv[0].startswith("-") and argv[0] not in COMMANDS:
         raise UnknownNameError("model to train", argv[0], COMMANDS)
     args = parser.parse_args(argv)
-    options = read_options(COMMANDS[args.what], vars(args))
+    given, defaults = vars(args), COMMANDS[args.what]
+    options = _begun(args.what, args.out, given) if args.resume else read_options(defaults, given)
     if not options.model:
         raise OptionError(f"refiner train {args.what} needs --model: the trained model to go on with.")
     quiet_libraries()
-    train(args.what, options, args.out, Console(), overwrite=args.overwrite)
+    train(args.what, options, args.out, Console(), overwrite=args.overwrite, resume=args.resume)
     return 0
 
 
-def train(what: str, options: Any, folder: Path, console: Console, *, overwrite: bool = False) -> None:
+def _begun(what: str, folder: Path, given: Mapping[str, Any]) -> Any:
+    """The options with which the training in a folder was begun.
+
+    Raises:
+        RefinerError: there is none of this kind, or what is given now differs.
+    """
+    file = folder / RECORD
+    record: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {"what": "no training"}
+    if record["what"] != what:
+        raise OptionError(f"--resume: {folder} holds {record['what']}, not {what}: give the --out of a training begun.")
+    options = from_dict(COMMANDS[what], record["options"])
+    now = read_options(options, given)
+    other = differing(options, now)
+    if other:
+        told = ", ".join(f"{name} was {before} and is {after} now" for name, (before, after) in other.items())
+        raise OptionError(f"--resume goes on as the training began, but {told}: leave it out, or take another --out.")
+    return options
+
+
+def train(
+    what: str, options: Any, folder: Path, console: Console, *, overwrite: bool = False, resume: bool = False
+) -> None:
     """Train what the options describe and save it in `folder`, with metrics.jsonl and training.json.
 
     Raises:
@@ -166,75 +198,77 @@ def train(what: str, options: Any, folder: Path, console: Console, *, overwrite:
             raise OptionError(f"--model {options.model} writes solutions: give a critic of --train.writes feedback.")
     splits = load_splits(task, options.data)
     require_problems(task, splits)
+    record: dict[str, Any] = {"what": what, "options": to_dict(options), "data_hash": content_hash(splits)}
+    if resume:
+        before = json.loads((folder / RECORD).read_text())
+        if before["data_hash"] != record["data_hash"]:
+            raise RefinerError(f"--resume: {folder} was begun with other problems than {splits.name} holds now.")
+        if "spent" in before:
+            console.print(f"The training in {folder} is finished: nothing to go on with.", highlight=False)
+            return
     seed_everything(options.seed, what)
     lm = open_model(options.model, task, splits.train)
     if options.lora:
         add_adapter(lm, options.adapter)
-    record: dict[str, Any] = {"what": what, "options": to_dict(options), "data_hash": content_hash(splits)}
-    claim(folder, "training.json", overwrite=overwrite)
-    (folder / "training.json").write_text(json.dumps(record, indent=2) + "\n")
+    if not resume:
+        claim(folder, RECORD, overwrite=overwrite, advice="--resume to go on, --overwrite to delete it")
+        _write_record(folder, record)
+    checkpoints = Checkpoints(folder / "checkpoints", options.run.checkpoint_every, options.run.keep)
     with Progress(console, folder / "metrics.jsonl").stage(f"train {what}") as update:
-        spent = _TRAINERS[what](lm, task, splits, options, update)
-    lm.save(folder)
-    record["spent"] = asdict(spent)
+        outcome: Outcome = _TRAINERS[what](
+            lm, task, splits, options, Run(options.seed, update, options.run, checkpoints)
+        )
+    record |= {"spent": asdict(outcome.spent), "dev": outcome.best}
+    critic = None
     if what == "critic-rl":
-        LearnedCritic(lm, task, **saved_settings(options.model)).save(folder)
+        critic = LearnedCritic(lm, task, **saved_settings(options.model))
     if what == "critic":
         critic = LearnedCritic(lm, task, writes=options.train.writes)
         if options.generator:
             generator = load_model(options.generator)
             critic = calibrated(critic, generator, task, splits.dev, options.turns)
-        critic.save(folder)
         rng = random.Random(f"dev {options.seed}")
         pairs = critic_pairs(task, splits.dev, rng, no_hint_share=options.train.no_hint_share)
         figures = critic_figures(task, critic, pairs)
         record |= {"threshold": critic.threshold, "dev": asdict(figures)}
         console.print(f"On development problems: {figures}.", highlight=False, soft_wrap=True)
-    (folder / "training.json").write_text(json.dumps(record, indent=2) + "\n")
+    with writing(folder, "Make room, then go on with --resume."):
+        (critic or lm).save(folder)
+        _write_record(folder, record)  # last: with what it spent in it, the training counts as finished
+    checkpoints.delete()
     option = "--critic" if what.startswith("critic") else "--generator"
     console.print(f"Saved to {folder}: load it with {option}, --model or from_pretrained.", highlight=False)
 
 
-def _generator(lm: LanguageModel, task: Task[Any], splits: Splits, o: GeneratorCommand, update: Update) -> Spent:
-    return warm_start(lm, task, splits.train, splits.dev, o.train, seed=o.seed, update=update)
+def _write_record(folder: Path, record: dict[str, Any]) -> None:
+    whole = folder / f"{RECORD}.unfinished"
+    whole.write_text(json.dumps(record, indent=2) + "\n")
+    whole.replace(folder / RECORD)
 
 
-def _critic(lm: LanguageModel, task: Task[Any], splits: Splits, o: CriticCommand, update: Update) -> Spent:
+def _generator(lm: LanguageModel, task: Task[Any], splits: Splits, o: GeneratorCommand, run: Run) -> Outcome:
+    return warm_start(lm, task, splits.train, splits.dev, o.train, run)
+
+
+def _critic(lm: LanguageModel, task: Task[Any], splits: Splits, o: CriticCommand, run: Run) -> Outcome:
     generator = load_model(o.generator) if o.generator else None
-    return train_critic(lm, task, splits.train, splits.dev, o.train, seed=o.seed, update=update, generator=generator)
+    return train_critic(lm, task, splits.train, splits.dev, o.train, run, generator=generator)
 
 
-def _critic_rl(lm: LanguageModel, task: Task[Any], splits: Splits, o: CriticRLCommand, update: Update) -> Spent:
-    spent, _ = train_critic_rl(lm, task, splits.train, splits.dev, o.generator, o.train, seed=o.seed, update=update)
-    return spent
+def _critic_rl(lm: LanguageModel, task: Task[Any], splits: Splits, o: CriticRLCommand, run: Run) -> Outcome:
+    return train_critic_rl(lm, task, splits.train, splits.dev, o.generator, o.train, run)
 
 
-def _refiner(lm: LanguageModel, task: Task[Any], splits: Splits, o: RefinerCommand, update: Update) -> Spent:
-    return train_refiner(
-        lm,
-        task,
-        splits.train,
-        splits.dev,
-        o.train,
-        seed=o.seed,
-        update=update,
-        critic=o.critic,
-        seen=warm_start_share(len(splits.train), o.warm_start_share, o.seed),
-    )
+def _refiner(lm: LanguageModel, task: Task[Any], splits: Splits, o: RefinerCommand, run: Run) -> Outcome:
+    seen = warm_start_share(len(splits.train), o.warm_start_share, o.seed)
+    return train_refiner(lm, task, splits.train, splits.dev, o.train, run, critic=o.critic, seen=seen)
 
 
-def _ppo(lm: LanguageModel, task: Task[Any], splits: Splits, o: PPOCommand, update: Update) -> Spent:
-    spent, _ = train_ppo(
-        lm,
-        task,
-        splits.train,
-        o.train,
-        token_budget=o.token_budget,
-        seed=o.seed,
-        update=update,
-        score=lambda: first_accuracy(lm, task, splits.dev),
-    )
-    return spent
+def _ppo(lm: LanguageModel, task: Task[Any], splits: Splits, o: PPOCommand, run: Run) -> Outcome:
+    def score() -> dict[str, float]:
+        return {"dev": first_accuracy(lm, task, splits.dev)}
+
+    return train_ppo(lm, task, splits.train, o.train, run, token_budget=o.token_budget, score=score)[0]
 
 
 _TRAINERS: dict[str, Any] = {

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
-from refiner_env.errors import RefinerError, UnknownNameError
+from refiner_env.errors import Interrupted, RefinerError, UnknownNameError
 
 COMMANDS = {
     "compare": ("benchmarks.compare", "train supervised, PPO and REFINER on the same problems and print one table"),
@@ -55,6 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RefinerError as error:
         print(f"refiner: {error}", file=sys.stderr)
         return 2
+    except Interrupted as stop:
+        print(f"refiner: {stop}", file=sys.stderr)
+        return 128 + stop.number
     except KeyboardInterrupt:
         print("refiner: interrupted", file=sys.stderr)
         return 130

@@ -49,6 +49,18 @@ class CriticError(RefinerError, RuntimeError):
     """A critic raised, hung, or gave something else than one feedback per hypothesis."""
 
 
+class Interrupted(KeyboardInterrupt):
+    """A signal ended the work in order; the message says what is kept.
+
+    Attributes:
+        number: of the signal.
+    """
+
+    def __init__(self, number: int, message: str) -> None:
+        super().__init__(message)
+        self.number = number
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """ " Did you mean 'oracle'?", with the known name that is nearest; "" where none is near."""
     lower = {k.lower(): k for k in sorted(known, reverse=True)}

@@ -91,6 +91,31 @@ def validate(options: Any, prefix: str = "") -> None:
                 raise OptionError(f"{name} is {item}: it must be {_range_text(low, high)}.")
 
 
+def from_dict(defaults: T, values: Mapping[str, Any]) -> T:
+    """`defaults` with the values that `to_dict` gave, read back from JSON."""
+    changes: dict[str, Any] = {}
+    for f in dataclasses.fields(defaults):  # type: ignore[arg-type]
+        if f.name in values:
+            value = values[f.name]
+            if "section" in f.metadata:
+                changes[f.name] = from_dict(getattr(defaults, f.name), value)
+            else:
+                changes[f.name] = tuple(value) if isinstance(value, list) else value
+    return dataclasses.replace(defaults, **changes)  # type: ignore[type-var]
+
+
+def differing(one: Any, other: Any, prefix: str = "") -> dict[str, tuple[Any, Any]]:
+    """Flag -> the two values, of every option in which two objects of a command differ."""
+    found: dict[str, tuple[Any, Any]] = {}
+    for f in dataclasses.fields(one):
+        a, b = getattr(one, f.name), getattr(other, f.name)
+        if "section" in f.metadata:
+            found |= differing(a, b, f"{prefix}{f.name}.")
+        elif a != b:
+            found[flag(prefix + f.name)] = (_show(a), _show(b))
+    return found
+
+
 def to_dict(options: Any) -> dict[str, Any]:
     """Nested plain dictionary of an options object, for JSON."""
     return dataclasses.asdict(options)

@@ -126,7 +126,9 @@ class Checkpoints:
             shutil.rmtree(unfinished, ignore_errors=True)
             unfinished.mkdir(parents=True)
             for name, named in tensors.items():
-                save_file({key: t.detach().contiguous() for key, t in named.items()}, unfinished / f"{name}.safetensors")
+                save_file(
+                    {key: t.detach().contiguous() for key, t in named.items()}, unfinished / f"{name}.safetensors"
+                )
             (unfinished / "state.json").write_text(json.dumps(state) + "\n")
             manifest = {file.name: _hash(file) for file in sorted(unfinished.iterdir())}
             (unfinished / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")

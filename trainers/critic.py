@@ -21,7 +21,7 @@ from refiner_env.options import option
 from refiner_env.types import Problem, Task
 from trainers.batches import batch
 from trainers.evaluation import critic_figures
-from trainers.learning import Batch, Outcome, Run, step_seed, fit, supervised
+from trainers.learning import Batch, Outcome, Run, fit, step_seed, supervised
 from trainers.processes import total
 from trainers.rollout import play
 from trainers.warm_start import first_accuracy, solved

@@ -4,24 +4,10 @@ from __future__ import annotations
 
 import signal
 import threading
-from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
 from trainers.processes import total
-
-
-class Interrupted(KeyboardInterrupt):
-    """Training was told to stop and did.
-
-    Attributes:
-        number: of the signal.
-    """
-
-    def __init__(self, number: int, step: int, folder: Path | None) -> None:
-        self.number = number
-        kept = f"the checkpoint in {folder} goes on from there with --resume" if folder else "nothing was kept"
-        super().__init__(f"{signal.Signals(number).name} after step {step}: {kept}.")
 
 
 class Interruption:

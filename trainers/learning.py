@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from signal import Signals
 from typing import Any
 
 import torch
@@ -19,10 +20,10 @@ from accelerate.utils import set_seed
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
 from agents.lm import LanguageModel
-from refiner_env.errors import OptionError, TrainingError
+from refiner_env.errors import Interrupted, OptionError, TrainingError
 from refiner_env.options import option
 from trainers.checkpoints import Checkpoints
-from trainers.interruption import Interrupted, Interruption
+from trainers.interruption import Interruption
 from trainers.processes import add_up, processes, share, total
 from trainers.progress import Update
 
@@ -356,13 +357,14 @@ def fit(
     learner, kept = Learner(lm, learning_rate, run.options), run.checkpoints
     best = BestWeights(lm, score, kept, keep=keep_best)
     spent, resumed = learner.spent, kept.latest() if kept else None
+    if kept:
+        run.update.resume(resumed or 0)
     if kept and resumed is not None:
         tensors, state = kept.load(resumed)
         learner.restore(tensors)
         best.resume(state, tensors.get("best", {}))
         learner.spent = spent = Spent(**state["spent"])
         learner.micro, lm.cut_prompts = state["micro"], state["cut_prompts"]
-        run.update.resume(resumed)
     started = time.monotonic() - spent.wall_s
 
     def progress() -> float:
@@ -392,7 +394,8 @@ def fit(
             if not learner.skipped_in_row and (interrupted or (kept and kept.due(number))):
                 checkpoint()
             if interrupted:
-                raise Interrupted(interrupted, number, kept.folder if kept else None)
+                going_on = f"--resume goes on from the checkpoint in {kept.folder}" if kept else "nothing is kept"
+                raise Interrupted(interrupted, f"{Signals(interrupted).name} after step {number}: {going_on}.")
     best.restore()
     (cut,) = total(lm.cut_prompts)
     learner.spent = replace(learner.spent, wall_s=time.monotonic() - started, cut_prompts=int(cut))

@@ -6,6 +6,7 @@ reads from the environment who it is; started alone, a process has everything to
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cache
 from typing import TypeVar
@@ -32,7 +33,7 @@ def share(items: Sequence[T]) -> list[T]:
 
 def most_of(size: int) -> int:
     """The largest share of so many items."""
-    return -(-size // processes().num_processes)
+    return math.ceil(size / processes().num_processes)
 
 
 def gathered(mine: Sequence[T]) -> list[T]:

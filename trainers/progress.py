@@ -33,6 +33,7 @@ class Update:
     def notice(self, text: str, **fields: Any) -> None: ...
     def resume(self, step: int) -> None: ...
 
+
 _PLAIN_EVERY_S = 20.0
 
 

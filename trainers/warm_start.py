@@ -14,7 +14,7 @@ from refiner_env.options import option
 from refiner_env.types import Problem, Task
 from trainers.batches import batch, share_of
 from trainers.evaluation import turn_figures
-from trainers.learning import Batch, Outcome, Run, step_seed, fit, supervised
+from trainers.learning import Batch, Outcome, Run, fit, step_seed, supervised
 from trainers.rollout import play
 
 
@@ -61,7 +61,9 @@ def supervised_batches(problems: Sequence[Problem], batch_size: int, seed: int) 
 
 def solved(problems: Sequence[Problem]) -> Batch:
     """Problems with their gold as targets."""
-    return Batch([p.uid for p in problems], [generator_prompt(p.text) for p in problems], [p.gold or "" for p in problems])
+    return Batch(
+        [p.uid for p in problems], [generator_prompt(p.text) for p in problems], [p.gold or "" for p in problems]
+    )
 
 
 def first_accuracy(lm: LanguageModel, task: Task[Any], problems: Sequence[Problem]) -> float:
