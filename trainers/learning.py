@@ -11,7 +11,7 @@ import torch
 
 from agents.lm import LanguageModel
 from refiner_env.errors import RefinerError
-from trainers.progress import Update
+from trainers.progress import SILENT, Update
 
 Batch = tuple[list[str], list[str]]
 """(prompts, targets) of equal length."""
@@ -125,7 +125,7 @@ def fit(
     token_budget: int | None = None,
     score: Callable[[], float] | None = None,
     score_start: bool = False,
-    update: Update = lambda done, **metrics: None,
+    update: Update = SILENT,
 ) -> Spent:
     """Supervised training for a number of steps or of tokens, whichever is given.
 
