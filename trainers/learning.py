@@ -25,7 +25,7 @@ from refiner_env.options import option
 from trainers.checkpoints import Checkpoints
 from trainers.interruption import Interruption
 from trainers.processes import add_up, processes, share, total
-from trainers.progress import Update
+from trainers.progress import SILENT, Update
 
 CHECKS = 8
 """How often weights are scored on development problems in one training, the same for every arm."""
@@ -72,7 +72,7 @@ class Run:
     """One training among others: its seed, where it shows and where it is kept."""
 
     seed: int = 0
-    update: Update = Update()
+    update: Update = SILENT
     options: RunOptions = field(default_factory=RunOptions)
     checkpoints: Checkpoints | None = None
     """With any in its folder, training goes on from the last. None keeps none."""

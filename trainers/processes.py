@@ -33,7 +33,8 @@ def share(items: Sequence[T]) -> list[T]:
 
 def most_of(size: int) -> int:
     """The largest share of so many items."""
-    return math.ceil(size / processes().num_processes)
+    count: int = processes().num_processes
+    return math.ceil(size / count)
 
 
 def gathered(mine: Sequence[T]) -> list[T]:
