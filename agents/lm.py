@@ -134,7 +134,7 @@ class LanguageModel(ABC):
             self.model.resize_token_embeddings(len(self.tokenizer))
 
     def save(self, folder: str | Path) -> None:
-        """Write model (safetensors) and tokenizer so that `from_pretrained` reads them; each file whole or not at all."""
+        """Write model (safetensors) and tokenizer for `from_pretrained`; each file whole or not at all."""
         unfinished = Path(folder) / "unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
         self.model.save_pretrained(unfinished)

@@ -14,6 +14,7 @@ import pytest
 
 from refiner_env.tasks import MathWordProblem
 from refiner_env.types import Problem
+from trainers.progress import Update
 
 if TYPE_CHECKING:
     from agents.lm import LanguageModel
@@ -54,6 +55,29 @@ def lm(task: MathWordProblem, train: list[Problem]) -> LanguageModel:
     model = open_model("scratch:tiny", task, train, dropout=0.1)
     model.max_new_tokens = 40
     return model
+
+
+class Seen(Update):
+    """Remembers what a trainer tells."""
+
+    def __init__(self) -> None:
+        self.metrics: list[dict[str, Any]] = []
+        self.notices: list[dict[str, Any]] = []
+        self.resumed: list[int] = []
+
+    def __call__(self, done: float, **metrics: Any) -> None:
+        self.metrics.append(metrics)
+
+    def notice(self, text: str, **fields: Any) -> None:
+        self.notices.append({"text": text, **fields})
+
+    def resume(self, step: int) -> None:
+        self.resumed.append(step)
+
+
+@pytest.fixture
+def seen() -> Seen:
+    return Seen()
 
 
 class Endpoint(ThreadingHTTPServer):

@@ -140,7 +140,8 @@ def test_generation_keeps_order_runs_without_dropout_and_restores_the_mode(
     prompts = [p.text for p in train[:9]]
     model = lm.clone()
     model.model.train()
-    greedy = model.generate(prompts, batch_size=4)
+    model.most_at_once = 4
+    greedy = model.generate(prompts)
     assert greedy == [model.generate([p])[0] for p in prompts]
     assert model.model.training
     assert lm.generate(prompts) == greedy
@@ -298,8 +299,8 @@ def test_the_generator_does_not_repeat_itself_in_an_episode(lm: LanguageModel) -
 def test_the_likeliest_completions_begin_with_the_best_and_differ(lm: LanguageModel, train: list[Problem]) -> None:
     prompts = [p.text for p in train[:3]]
     model = lm.clone()
-    model.max_new_tokens = 4
-    beams = model.likeliest(prompts, 3, batch_size=2)
+    model.max_new_tokens, model.most_at_once = 4, 6
+    beams = model.likeliest(prompts, 3)
     for prompt, found in zip(prompts, beams, strict=True):
         chances = model.probabilities([prompt] * 3, found)
         assert len(set(found)) == 3 and found == model.likeliest([prompt], 3)[0]
@@ -398,7 +399,9 @@ def test_a_critic_is_saved_with_its_settings(lm: LanguageModel, task: MathWordPr
 def test_probabilities_are_those_of_the_whole_completion(lm: LanguageModel, train: list[Problem]) -> None:
     prompts = [p.text for p in train[:5]]
     targets = ["No hint.", "", "number0 EOS", "No hint.", "The operator in #0 is incorrect."]
-    found = lm.probabilities(prompts, targets, batch_size=2)
+    model = lm.clone()
+    model.most_at_once = 2
+    found = model.probabilities(prompts, targets)
     for prompt, target, probability in zip(prompts, targets, found, strict=True):
         with lm.evaluating(), torch.no_grad():
             loss = lm.loss([prompt], [target]).mean.item()

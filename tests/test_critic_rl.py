@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import Seen
 
 from agents.critic import LearnedCritic
 from agents.lm import LanguageModel
@@ -21,7 +22,7 @@ from refiner_env.tasks import MathWordProblem
 from refiner_env.tasks.phrases import NO_HINT
 from refiner_env.types import Problem
 from trainers.critic_rl import CriticRLOptions, critic_rl_step, group_advantages, train_critic_rl
-from trainers.learning import BestWeights, Learner, Spent
+from trainers.learning import BestWeights, Learner, Outcome, Run, Spent
 
 WRONG = "The operator in #0 is incorrect."
 
@@ -61,7 +62,7 @@ def test_a_step_makes_what_was_paid_likelier(
     env.reset(seed=0)
     before = after = [0.0, 0.0]
     for step in range(12):
-        assert critic_rl_step(learner, env, [1, 2, 3, 4], 2) <= 0.5
+        assert critic_rl_step(learner, env, [1, 2, 3, 4], 2, step) <= 0.5
         learner.step(0.5)
         groups = [spoken.prompts[i : i + 2] for i in range(0, 8, 2)]
         assert all(a == b for a, b in groups) and len({a for a, _ in groups}) == 4
@@ -78,28 +79,25 @@ def test_groups_that_earn_the_same_teach_nothing(
     monkeypatch.setattr(learner.lm, "generate", lambda prompts, **options: [NO_HINT] * len(prompts))
     env = CriticVectorEnv(8, task=task, problems=train, max_turns=1, right_share=1.0)
     env.reset(seed=0)
-    assert critic_rl_step(learner, env, [1, 2], 4) == 1.0
-    assert learner.spent.tokens == 0 and all(p.grad is None for p in learner.lm.model.parameters())
+    assert critic_rl_step(learner, env, [1, 2], 4, 0) == 1.0
+    assert learner.now.tokens == 0 and all(p.grad is None for p in learner.lm.model.parameters())
 
 
 def test_training_is_seeded_and_keeps_the_best_on_development_problems(
-    lm: LanguageModel, task: MathWordProblem, train: list[Problem], dev: list[Problem]
+    lm: LanguageModel, task: MathWordProblem, train: list[Problem], dev: list[Problem], seen: Seen
 ) -> None:
     options = CriticRLOptions(steps=3, batch_size=2, samples=2)
 
-    def run() -> tuple[list[tuple[float, float]], list[dict[str, Any]], list[float]]:
-        torch.manual_seed(0)
-        model, seen = lm.clone(), list[dict[str, Any]]()
+    def run() -> tuple[list[dict[str, float]], list[dict[str, Any]], list[float]]:
+        model, seen.metrics = lm.clone(), []
         model.max_new_tokens = 8
-        spent, rewards = train_critic_rl(
-            model, task, train, dev, "scripted", options, seed=1, update=lambda done, **metrics: seen.append(metrics)
-        )
-        assert spent.steps == 3 and spent.rollout_tokens > 0
+        outcome = train_critic_rl(model, task, train, dev, "scripted", options, Run(1, seen))
+        assert outcome.spent.steps == 3 and outcome.spent.rollout_tokens > 0
         env = CriticVectorEnv(len(dev), task=task, problems=dev, max_turns=1, right_share=0.5)
         shown, _ = env.reset(seed=1, options={"index": range(len(dev))})
         kept = env.step(model.generate(critic_prompts(shown["problem"], shown["hypothesis"])))[1].mean()
-        assert kept == pytest.approx(max(greedy for greedy, _ in rewards))
-        return rewards, seen, [p.sum().item() for p in model.model.parameters()]
+        assert kept == pytest.approx(max(check["greedy_reward"] for check in outcome.checks))
+        return outcome.checks, seen.metrics, [p.sum().item() for p in model.model.parameters()]
 
     assert run() == run()
 
@@ -119,7 +117,7 @@ def test_the_command_goes_on_from_a_critic_and_writes_one(
     assert LearnedCritic.load(out, task).threshold == 0.25
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2] and all(
-        {"reward", "dev_reward", "dev_sampled_reward"} <= set(line) for line in lines
+        {"reward", "greedy_reward", "sampled_reward"} <= set(line) for line in lines
     )
 
 
@@ -127,7 +125,7 @@ def test_a_model_that_is_no_critic_yet_may_become_one(
     lm: LanguageModel, task: MathWordProblem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("benchmarks.train.open_model", lambda *args: lm.clone())
-    monkeypatch.setattr("benchmarks.train.train_critic_rl", lambda *args, **options: (Spent(), []))
+    monkeypatch.setattr("benchmarks.train.train_critic_rl", lambda *args, **options: Outcome(Spent(), [], {}))
     assert train(["critic-rl", "--model", "scratch:tiny", "--out", str(tmp_path / "rl"), *SMALL]) == 0
     assert LearnedCritic.load(tmp_path / "rl", task).writes == "feedback"
 
@@ -141,11 +139,11 @@ def test_a_critic_that_writes_solutions_is_refused(lm: LanguageModel, task: Math
 
 def test_the_best_weights_are_kept_however_low_they_score(lm: LanguageModel) -> None:
     model, scores = lm.clone(), iter([-3.0, -5.0])
-    best = BestWeights(model, lambda: next(scores))
-    best.check()
+    best = BestWeights(model, lambda: {"reward": next(scores)})
+    best.check(1)
     weights = next(model.model.parameters())
     kept = weights.detach().clone()
     torch.nn.init.zeros_(weights)
-    best.check()
+    best.check(2)
     best.restore()
     assert torch.equal(weights, kept)

@@ -159,7 +159,7 @@ def test_it_learns_what_it_is_taught(decoder: LanguageModel, task: MathWordProbl
     model, few = decoder.clone(), train[:8]
     model.max_new_tokens = 40
     options = WarmStartOptions(steps=40, batch_size=8, learning_rate=3e-3)
-    warm_start(model, task, few, few, options, seed=0, update=quiet)
+    warm_start(model, task, few, few, options)
     episodes = play(Generator(model), task, few, critic="none", turns=1, stop="never")
     assert sum(e.turns[0].scores.ir_equivalent for e in episodes) >= 6
 
@@ -171,10 +171,10 @@ def test_every_trainer_trains_it(
     model = decoder.clone()
     before = [p.detach().clone() for p in model.model.parameters()]
     options = RefinerOptions(steps=2, batch_size=4, turns=2, source="mixture")
-    spent = train_refiner(model, task, train, dev[:4], options, seed=0, update=quiet)
+    spent = train_refiner(model, task, train, dev[:4], options).spent
     assert spent.steps == 2 and spent.tokens > 0
     critic = decoder.clone()
-    train_critic(critic, task, train, dev[:4], CriticOptions(steps=2, batch_size=4), seed=0, update=quiet)
+    train_critic(critic, task, train, dev[:4], CriticOptions(steps=2, batch_size=4))
     LearnedCritic(critic, task).save(tmp_path / "critic")
     loaded = LearnedCritic.load(tmp_path / "critic", task)
     problem, wrong = train[0], task.perturb(train[0], random.Random(0))

@@ -82,7 +82,7 @@ def test_training_with_an_adapter_changes_the_adapter_alone(base: Path, train: l
     before = sum(p.numel() for p in lm.model.parameters() if p.requires_grad)
     assert before < 0.05 * sum(p.numel() for p in frozen.values())
     learner = Learner(lm, 0.1)
-    learner.backward(PROMPTS, ["EOS"] * 6)
+    learner.backward(["u"] * 6, PROMPTS, ["EOS"] * 6)
     learner.step(0.5)
     lm.model.unload()
     now = dict(load_model(base).model.named_parameters())

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import Seen
 
 from agents.encoder_decoder import EncoderDecoder
 from agents.lm import LanguageModel
@@ -15,6 +16,7 @@ from agents.models import load_model
 from benchmarks.pretrain import main
 from data.skills import SKILLS, Exercise
 from trainers import pretrain as module
+from trainers.learning import Run
 from trainers.pretrain import PretrainOptions, curriculum, held_out, pretrain, prompt, skill_accuracies, skill_batch
 
 SMALL = PretrainOptions(steps=4, batch_size=4, checks=2, held_out=3, vocabulary=400, tokenizer_texts=200)
@@ -73,18 +75,19 @@ def test_a_batch_is_of_one_skill_and_skills_come_by_their_share() -> None:
         assert sum(n == {skill} for n in names) / 2_000 == pytest.approx(share, abs=0.03)
 
 
-def test_training_lowers_the_loss_and_is_repeatable(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_lowers_the_loss_and_is_repeatable(
+    lm: LanguageModel, seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "skill_accuracies", lambda lm, count: {"edit": 0.0, "judge": 0.0, "solve": 0.0})
     monkeypatch.setattr(module, "curriculum", lambda done: (0.0, {"solve": 1.0}))
 
     def losses() -> list[float]:
         torch.manual_seed(0)
-        seen: list[float] = []
-        model = lm.clone()
+        model, seen.metrics = lm.clone(), []
         options = PretrainOptions(steps=30, batch_size=8, checks=2)
-        spent, checks = pretrain(model, options, seed=1, update=lambda done, **m: seen.append(m["loss"]))
-        assert spent.steps == 30 and [c.step for c in checks] == [15, 30]
-        return seen
+        outcome = pretrain(model, options, Run(1, seen))
+        assert outcome.spent.steps == 30 and [c["step"] for c in outcome.checks] == [15, 30]
+        return [m["loss"] for m in seen.metrics]
 
     first = losses()
     assert sum(first[-5:]) < 0.7 * sum(first[:5])

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from conftest import Seen
 from gymnasium.vector import AutoresetMode
-from rich.console import Console
 
 from agents.critic import LearnedCritic
 from agents.generator import Generator
@@ -21,18 +19,17 @@ from agents.lm import LanguageModel
 from agents.prompts import HINT, PREVIOUS, critic_prompts
 from data.negatives import CriticPair, critic_pairs
 from refiner_env import NoCritic, OracleCritic, RefinerVectorEnv
-from refiner_env.errors import OptionError, RefinerError
+from refiner_env.errors import OptionError
 from refiner_env.referees import Rules
 from refiner_env.tasks import MathWordProblem
 from refiner_env.tasks.program import Program
 from refiner_env.types import Agent, Episode, Feedback, Observations, Problem, Scores, StopReason, Turn
 from trainers import calibration, refiner
-from trainers.batches import share_of, shuffled
+from trainers.batches import batch, share_of
 from trainers.calibration import calibrated
 from trainers.critic import CriticOptions, attempts, critic_batches, solution_batches, train_critic
 from trainers.evaluation import critic_figures, turn_figures
-from trainers.learning import BestWeights, Learner, fit
-from trainers.progress import Progress
+from trainers.learning import BestWeights, Learner, Run, fit, supervised
 from trainers.refiner import (
     RefinerOptions,
     check_options,
@@ -41,12 +38,8 @@ from trainers.refiner import (
     train_refiner,
     turn_weights,
 )
-from trainers.rollout import play
+from trainers.rollout import play, select
 from trainers.warm_start import WarmStartOptions, supervised_batches, warm_start, warm_start_share
-
-
-def quiet(done: float, **metrics: object) -> None:
-    """Shows nothing."""
 
 
 class Script(Agent):
@@ -112,8 +105,7 @@ def test_figures_count_fixed_broken_and_unparsable(
 
 
 def test_batches_are_full_and_use_every_index_once_a_pass() -> None:
-    batches = shuffled(10, 4, random.Random(0))
-    drawn = [i for _ in range(5) for i in next(batches)]
+    drawn = [i for number in range(5) for i in batch(10, 4, 0, number)]
     assert sorted(drawn[:10]) == sorted(drawn[10:]) == list(range(10))
     assert drawn[:10] != drawn[10:]
 
@@ -123,48 +115,47 @@ def test_a_share_is_seeded_and_of_its_size() -> None:
     assert len(share_of(range(100), 0.1, random.Random(0))) == 10
 
 
-def test_training_lowers_the_loss_and_counts_tokens(lm: LanguageModel, train: list[Problem]) -> None:
-    model, losses = lm.clone(), []
-    batches = supervised_batches(train[:16], 16, random.Random(0))
-    spent = fit(model, batches, learning_rate=2e-3, steps=25, update=lambda done, **m: losses.append(m["loss"]))
+def test_training_lowers_the_loss_and_counts_tokens(lm: LanguageModel, train: list[Problem], seen: Seen) -> None:
+    model = lm.clone()
+    batches = supervised_batches(train[:16], 16, 0)
+    spent = fit(model, supervised(batches), Run(0, seen), learning_rate=2e-3, steps=25).spent
+    losses = [m["loss"] for m in seen.metrics]
     assert losses[-1] < 0.5 * losses[0]
-    prompts, targets = next(supervised_batches(train[:16], 16, random.Random(0)))
-    assert spent.tokens == 25 * model.loss(prompts, targets).tokens and spent.steps == 25
+    whole = batches(0)
+    assert spent.tokens == 25 * model.loss(whole.prompts, whole.targets).tokens and spent.steps == 25
 
 
 def test_a_token_budget_is_met_within_one_batch(lm: LanguageModel, train: list[Problem]) -> None:
-    spent = fit(lm.clone(), supervised_batches(train, 8, random.Random(0)), learning_rate=1e-4, token_budget=6_000)
+    step = supervised(supervised_batches(train, 8, 0))
+    spent = fit(lm.clone(), step, Run(), learning_rate=1e-4, token_budget=6_000).spent
     assert 6_000 <= spent.tokens < 6_000 + 8 * 200
 
 
 def test_the_best_weights_are_kept(lm: LanguageModel, train: list[Problem]) -> None:
     model, scores = lm.clone(), iter([0.2, 0.9, 0.1, 0.3])
-    best = BestWeights(model, lambda: next(scores))
+    best = BestWeights(model, lambda: {"dev": next(scores)})
     learner, kept = Learner(model, 1e-3), []
-    for done in (0.25, 0.5, 0.75, 1.0):
-        learner.backward([train[0].text], [train[0].gold or ""])
-        learner.step(done)
-        best.check()
+    for step in range(1, 5):
+        learner.backward(["u"], [train[0].text], [train[0].gold or ""])
+        learner.step(step / 4)
+        best.check(step)
         kept.append(model.model.get_input_embeddings().weight.detach().clone())
     best.restore()
     assert torch.equal(model.model.get_input_embeddings().weight, kept[1])
-    assert best.best == 0.9
+    assert best.best == {"step": 2, "dev": 0.9} and best.stale == 2
 
 
 def test_scoring_is_not_counted_as_rollout(lm: LanguageModel) -> None:
     model = lm.clone()
-    BestWeights(model, lambda: float(len(model.generate(["some text"])))).check()
+    BestWeights(model, lambda: {"dev": float(len(model.generate(["some text"])))}).check(1)
     assert model.generated_tokens == 0
 
 
-def test_a_gradient_that_is_not_finite_stops_training_and_leaves_the_weights(
-    lm: LanguageModel, train: list[Problem]
-) -> None:
+def test_a_gradient_that_is_not_finite_leaves_the_weights(lm: LanguageModel, train: list[Problem]) -> None:
     model = lm.clone()
     learner = Learner(model, 1e-3)
-    learner.backward([train[0].text], [train[0].gold or ""], weight=float("inf"))
-    with pytest.raises(RefinerError, match="lower the learning rate"):
-        learner.step(0.5)
+    learner.backward(["u"], [train[0].text], [train[0].gold or ""], weight=float("inf"))
+    assert not learner.step(0.5) and learner.spent.skipped == 1
     assert all(torch.equal(a, b) for a, b in zip(model.model.parameters(), lm.model.parameters(), strict=True))
 
 
@@ -175,7 +166,7 @@ def test_the_warm_start_sees_its_share_only(
     loss = LanguageModel.loss
     monkeypatch.setattr(LanguageModel, "loss", lambda self, p, t, w: (prompts.update(p), loss(self, p, t, w))[1])
     options = WarmStartOptions(steps=8, batch_size=8, share=0.1)
-    warm_start(model, task, train, dev[:4], options, seed=5, update=quiet)
+    warm_start(model, task, train, dev[:4], options, Run(5))
     assert prompts == {train[i].text for i in warm_start_share(len(train), 0.1, 5)} and len(prompts) == 20
 
 
@@ -240,7 +231,7 @@ def test_a_critic_learns_the_words_and_the_frequency_of_accepting(
 
     probability, kinds = said()
     assert probability < 0.01 and kinds == {"other"}
-    spent = train_critic(model, task, train[:8], train[:8], options, seed=0, update=quiet)
+    spent = train_critic(model, task, train[:8], train[:8], options).spent
     probability, kinds = said()
     assert 0.2 < probability < 0.8 and kinds and "other" not in kinds
     assert spent.steps == 60
@@ -254,22 +245,22 @@ def test_a_critic_learns_from_the_generators_own_errors(
     assert all(p.feedback == OracleCritic(task).critique([p.problem], [p.hypothesis])[0].text for p in pairs)
     options = CriticOptions(batch_size=6, own_share=1.0)
     own = [[p] for p in pairs]
-    prompts, targets = next(critic_batches(task, train[:6], options, random.Random(0), own))
-    assert sorted(prompts) == sorted(critic_prompts([p.problem.text for p in pairs], [p.hypothesis for p in pairs]))
-    assert sorted(targets) == sorted(p.feedback for p in pairs)
+    found = critic_batches(task, train[:6], options, 0, own)(0)
+    prompts = critic_prompts([p.problem.text for p in pairs], [p.hypothesis for p in pairs])
+    assert sorted(found.prompts) == sorted(prompts) and sorted(found.targets) == sorted(p.feedback for p in pairs)
 
 
 def test_a_solving_critic_learns_gold_of_varied_problems(
     lm: LanguageModel, task: MathWordProblem, train: list[Problem]
 ) -> None:
     plain = CriticOptions(batch_size=len(train), variation_share=0.0, writes="solution")
-    prompts, targets = next(solution_batches(task, train, plain, random.Random(0)))
-    assert sorted(zip(prompts, targets, strict=True)) == sorted((p.text, p.gold or "") for p in train)
-    prompts, targets = next(solution_batches(task, train, replace(plain, variation_share=1.0), random.Random(0)))
+    found = solution_batches(task, train, plain, 0)(0)
+    assert sorted(zip(found.prompts, found.targets, strict=True)) == sorted((p.text, p.gold or "") for p in train)
+    prompts = solution_batches(task, train, replace(plain, variation_share=1.0), 0)(0).prompts
     assert sum(p.text in prompts for p in train) < 0.3 * len(train) and len(set(prompts)) == len(train)
     model = lm.clone()
     options = CriticOptions(steps=2, batch_size=8, learning_rate=1e-3, writes="solution")
-    assert train_critic(model, task, train, train[:4], options, seed=0, update=quiet).steps == 2
+    assert train_critic(model, task, train, train[:4], options).spent.steps == 2
     before, after = lm.model.state_dict(), model.model.state_dict()
     assert any(not torch.equal(before[k], after[k]) for k in before)
 
@@ -277,7 +268,7 @@ def test_a_solving_critic_learns_gold_of_varied_problems(
 def test_variations_reach_the_critic_by_their_share(task: MathWordProblem, train: list[Problem]) -> None:
     def told_as_they_are(share: float) -> int:
         options = CriticOptions(batch_size=200, variation_share=share)
-        prompts, _ = next(critic_batches(task, train, options, random.Random(0)))
+        prompts = critic_batches(task, train, options, 0)(0).prompts
         texts = {p.text for p in train}
         return sum(prompt.split(f" {PREVIOUS}")[0] in texts for prompt in prompts)
 
@@ -361,7 +352,9 @@ class Ledger(Learner):
         super().__init__(lm, 0.0)
         self.calls: list[tuple[list[str], list[str], float]] = []
 
-    def backward(self, prompts: list[str], targets: list[str], weight: float = 1.0) -> float:
+    def backward(  # type: ignore[override]
+        self, uids: list[str], prompts: list[str], targets: list[str], weight: float = 1.0
+    ) -> float:
         self.calls.append((prompts, targets, weight))
         return 0.0
 
@@ -371,10 +364,10 @@ def test_a_step_shows_last_hypothesis_and_feedback_and_drops_what_is_solved(
 ) -> None:
     ledger, wrong = Ledger(lm), "number9 EOS"
 
-    def propose(places: list[int], observations: Observations) -> list[str]:
+    def propose(places: list[int], observations: Observations, seed: int) -> list[str]:
         return [(train[i].gold or "") if i % 2 else wrong for i in places]  # odd places are solved at once
 
-    refiner_step(ledger, loop(task, train), [0, 1, 2, 3], propose, replace(SMALL, turn_weights=(1.0, 0.5)))  # type: ignore[arg-type]
+    refiner_step(ledger, loop(task, train), [0, 1, 2, 3], propose, replace(SMALL, turn_weights=(1.0, 0.5)), 0)  # type: ignore[arg-type]
     first, second, third = ledger.calls
     assert first[0] == [train[i].text for i in range(4)] and first[2] == 1.0
     assert second[1] == third[1] == [train[0].gold, train[2].gold]
@@ -388,10 +381,10 @@ def test_with_more_history_the_generator_reads_all_of_it(
 ) -> None:
     ledger, written = Ledger(lm), iter(["number8 EOS"] * 2 + ["number9 EOS"] * 2)
 
-    def propose(places: Sequence[int], observations: Observations) -> list[str]:
+    def propose(places: Sequence[int], observations: Observations, seed: int) -> list[str]:
         return [next(written) for _ in places]
 
-    refiner_step(ledger, loop(task, train, history=2), [0, 1], propose, replace(SMALL, history=2))
+    refiner_step(ledger, loop(task, train, history=2), [0, 1], propose, replace(SMALL, history=2), 0)
     said = [OracleCritic(task).critique([train[1]], [z])[0].text for z in ("number8 EOS", "number9 EOS")]
     told = f"{PREVIOUS} number8 EOS {HINT} {said[0]} {PREVIOUS} number9 EOS {HINT} {said[1]}"
     assert ledger.calls[2][0][1] == f"{train[1].text} {told}"
@@ -399,9 +392,9 @@ def test_with_more_history_the_generator_reads_all_of_it(
 
 def test_gold_is_a_target_and_never_an_input(lm: LanguageModel, task: MathWordProblem, train: list[Problem]) -> None:
     ledger = Ledger(lm)
-    propose, _ = hypothesis_source(lm, task, train, replace(SMALL, source="perturbation"), random.Random(0), ())
+    propose, _ = hypothesis_source(lm, task, train, replace(SMALL, source="perturbation"), ())
     for start in range(0, 200, 4):
-        refiner_step(ledger, loop(task, train), list(range(start, start + 4)), propose, SMALL)
+        refiner_step(ledger, loop(task, train), list(range(start, start + 4)), propose, SMALL, start)
     assert len(ledger.calls) == 150
     for prompts, targets, _ in ledger.calls:
         for prompt, gold in zip(prompts, targets, strict=True):
@@ -411,11 +404,11 @@ def test_gold_is_a_target_and_never_an_input(lm: LanguageModel, task: MathWordPr
 def test_nothing_is_sampled_after_the_last_turn(lm: LanguageModel, task: MathWordProblem, train: list[Problem]) -> None:
     calls = []
 
-    def propose(places: list[int], observations: Observations) -> list[str]:
+    def propose(places: list[int], observations: Observations, seed: int) -> list[str]:
         calls.append(len(places))
         return ["nonsense"] * len(places)
 
-    refiner_step(Ledger(lm), loop(task, train, 4), [0, 1, 2], propose, replace(SMALL, turns=4))  # type: ignore[arg-type]
+    refiner_step(Ledger(lm), loop(task, train, 4), [0, 1, 2], propose, replace(SMALL, turns=4), 0)  # type: ignore[arg-type]
     assert calls == [3, 3, 3]
 
 
@@ -442,9 +435,9 @@ def test_gradients_of_turns_add_up(lm: LanguageModel, task: MathWordProblem, tra
     twice, once = Learner(lm.clone(), 1.0), Learner(lm.clone(), 1.0)
     for learner in (twice, once):
         learner.lm.model.eval()  # no dropout, so that the two can be compared
-    twice.backward(*texts, 0.5)
-    twice.backward(*texts, 0.5)
-    once.backward(*texts)
+    twice.backward([], *texts, 0.5)
+    twice.backward([], *texts, 0.5)
+    once.backward([], *texts)
     for a, b in zip(twice.lm.model.parameters(), once.lm.model.parameters(), strict=True):
         assert torch.allclose(a.grad, b.grad, atol=1e-6)  # type: ignore[arg-type]
 
@@ -454,14 +447,20 @@ def test_every_source_proposes_one_hypothesis_each(
     lm: LanguageModel, task: MathWordProblem, train: list[Problem], source: str
 ) -> None:
     seen = list(range(100))
-    propose, frozen = hypothesis_source(lm, task, train, replace(SMALL, source=source), random.Random(0), seen)
+    propose, frozen = hypothesis_source(lm, task, train, replace(SMALL, source=source), seen)
     assert (frozen is not None and frozen is not lm) is (source == "unseen")
     places = [0, 150, 1, 199]
     none = ("",) * 4
     turn = np.zeros(4, dtype=np.int64)
-    written = propose(
-        places, {"problem": [train[i].text for i in places], "hypothesis": none, "feedback": none, "turn": turn}
-    )
+    shown: Observations = {
+        "problem": [train[i].text for i in places],
+        "hypothesis": none,
+        "feedback": none,
+        "turn": turn,
+    }
+    written = propose(places, shown, 0)
+    alone = [propose([i], select(shown, np.array([k])), 0)[0] for k, i in enumerate(places)]
+    assert written == alone  # whatever else is in the batch
     readable = [isinstance(task.parse(h), Program) for h in written]  # the untrained model writes none
     right = [task.score(train[i], h).ir_equivalent for i, h in zip(places, written, strict=True)]
     assert not any(right)
@@ -486,7 +485,7 @@ def test_refiner_goes_on_from_the_warm_start_and_samples_without_dropout(
 
     monkeypatch.setattr(type(model.model), "generate", watched)
     options = replace(SMALL, source="policy", learning_rate=0.0)
-    spent = train_refiner(model, task, train, dev[:8], options, seed=0, update=quiet)
+    spent = train_refiner(model, task, train, dev[:8], options).spent
     assert modes and not any(modes)
     for key, value in model.model.state_dict().items():
         assert torch.equal(value, first[key]), key  # nothing was re-initialised: rate 0 leaves the warm start
@@ -500,31 +499,9 @@ def test_refiner_training_learns_to_use_feedback(
     model = lm.clone()
     learner, env = Learner(model, 3e-3), loop(task, train)
     options = replace(SMALL, source="perturbation")
-    propose, _ = hypothesis_source(model, task, train, options, random.Random(0), ())
+    propose, _ = hypothesis_source(model, task, train, options, ())
     losses = []
-    for _ in range(30):
-        losses.append(refiner_step(learner, env, [0, 1, 2, 3], propose, options)[-1])
+    for number in range(30):
+        losses.append(refiner_step(learner, env, [0, 1, 2, 3], propose, options, number)[-1])
         learner.step(0.5)
     assert sum(losses[-3:]) < 0.4 * sum(losses[:3])
-
-
-# ------------------------------------------------------------------------------------------------- progress
-
-
-def test_progress_keeps_every_figure_on_disk(tmp_path: Path) -> None:
-    path = tmp_path / "deep" / "metrics.jsonl"
-    with Progress(None, path).stage("work") as update:
-        update(0.5, loss=1.25)
-        update(1.0, loss=0.5)
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    assert lines == [{"stage": "work", "done": 0.5, "loss": 1.25}, {"stage": "work", "done": 1.0, "loss": 0.5}]
-
-
-@pytest.mark.parametrize("terminal", [True, False])
-def test_progress_shows_the_stage_and_its_latest_figures(terminal: bool) -> None:
-    console = Console(record=True, force_terminal=terminal, width=100, file=open("/dev/null", "w"))  # noqa: SIM115
-    with Progress(console).stage("warm start") as update:
-        update(1.0, loss=0.125)
-    shown = console.export_text()
-    assert "warm start" in shown
-    assert "loss 0.125" in shown
