@@ -7,7 +7,6 @@ Interrupted, it keeps what is finished; `--resume` goes on.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import importlib.metadata
 import json
@@ -30,7 +29,7 @@ from benchmarks.report import CRITIC_QUALITY, write_report
 from data import Splits, content_hash, load_splits, require_problems
 from refiner_env.critics import resolve_critic
 from refiner_env.errors import RefinerError
-from refiner_env.options import add_options, read_options, to_dict
+from refiner_env.options import Parser, add_options, read_options, to_dict
 from refiner_env.records import write_episodes
 from refiner_env.rewards import resolve_reward
 from refiner_env.tasks import TASKS, resolve_task
@@ -43,15 +42,14 @@ PACKAGES = ("torch", "transformers", "trl", "gymnasium", "peft", "datasets", "se
 
 def main(argv: Sequence[str]) -> int:
     """The command."""
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first = Parser(prog="refiner compare", add_help=False)
     first.add_argument("--preset", default="quick")
     first.add_argument("--task", default="mwp")
     chosen = first.parse_known_args(argv)[0]
     name, defaults = chosen.preset, preset(chosen.preset, chosen.task)
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="refiner compare",
         usage="%(prog)s [--preset NAME] [--out FOLDER] [OPTIONS]",
-        allow_abbrev=False,
         description="Train supervised, PPO and REFINER from one warm start and compare them on held-out problems. "
         f"The defaults shown are those of the preset {name!r} for {defaults.task}; --task has others.",
     )
@@ -138,8 +136,7 @@ def _run(options: CompareOptions, task: Task[Any], splits: Splits, folder: Path,
             for i, evaluation in enumerate(todo):
                 if (evaluation.arm, evaluation.critic, evaluation.stop) not in done:
                     rows, episodes = rows_of(evaluation, options, task, seed, models)
-                    by = re.sub(r"[^\w.-]+", "-", evaluation.critic).strip("-")  # a critic's name may be a path
-                    name = f"episodes-{evaluation.arm}-{by}-{evaluation.stop}.jsonl"
+                    name = f"episodes-{evaluation.arm}-{file_name(evaluation.critic)}-{evaluation.stop}.jsonl"
                     path = seed_folder / name
                     write_episodes(path, task.name, evaluation.critic, episodes, stop=evaluation.stop)
                     with results.open("a", encoding="utf-8") as file:
@@ -147,9 +144,26 @@ def _run(options: CompareOptions, task: Task[Any], splits: Splits, folder: Path,
                 update((i + 1) / len(todo), arm=evaluation.arm, critic=evaluation.critic)
 
 
+def file_name(critic: str) -> str:
+    """A critic's name, which may be a path or a call, as part of a file's name; another for every critic."""
+    slug = re.sub(r"[^\w.-]+", "-", critic).strip("-")
+    return slug if slug == critic else f"{slug}-{_hash(critic)[:8]}"
+
+
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a results file; none where there is no file."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    """The rows of a results file; none where there is no file.
+
+    Raises:
+        DataError: a line is no row.
+    """
+    rows: list[dict[str, Any]] = []
+    for number, line in enumerate(path.read_text().splitlines() if path.exists() else (), 1):
+        try:
+            rows.append(dict(json.loads(line)))
+        except (ValueError, TypeError):
+            advice = "mend or remove it, or start again with --overwrite"
+            raise DataError(f"{path}, line {number} is no row of results: {line[:80]!r}; {advice}.") from None
+    return rows
 
 
 def _claim(folder: Path, header: dict[str, Any], *, resume: bool, overwrite: bool) -> None:
