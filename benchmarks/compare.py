@@ -13,6 +13,7 @@ import json
 import platform
 import re
 import subprocess
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -22,13 +23,13 @@ import torch
 from rich.console import Console
 
 from agents.models import check_spec
-from benchmarks.arms import Training, critic_quality, evaluations, rows_of
+from benchmarks.arms import Row, Training, critic_quality, evaluations, rows_of
 from benchmarks.folders import claim
 from benchmarks.presets import NAMES, CompareOptions, preset
 from benchmarks.report import CRITIC_QUALITY, write_report
 from data import Splits, content_hash, load_splits, require_problems
 from refiner_env.critics import resolve_critic
-from refiner_env.errors import RefinerError
+from refiner_env.errors import DataError, RefinerError
 from refiner_env.options import Parser, add_options, read_options, to_dict
 from refiner_env.records import write_episodes
 from refiner_env.rewards import resolve_reward
@@ -122,25 +123,30 @@ def compare(
 
 def _run(options: CompareOptions, task: Task[Any], splits: Splits, folder: Path, console: Console) -> None:
     results = folder / "results.jsonl"
+    rows = read_rows(results)
     progress = Progress(console)
     for seed in options.seeds:
         seed_folder = folder / f"seed-{seed}"
         models = Training(options, task, splits, seed, seed_folder, progress).run()
-        done = {(r["arm"], r["critic"], r["stop"]) for r in read_rows(results) if r["seed"] == seed}
-        todo = list(evaluations(options, task, splits, seed, models))
+        todo = {(e.arm, e.critic, e.stop): e for e in evaluations(options, task, splits, seed, models)}
+        turns = Counter(_evaluation(r) for r in rows if r["seed"] == seed)
+        done = {key for key, e in todo.items() if turns[key] == e.turns}
+        rows = [r for r in rows if r["seed"] != seed or _evaluation(r) in done]
         quality = seed_folder / CRITIC_QUALITY
         with progress.stage(f"seed {seed} evaluation") as update:
             if not quality.exists():
                 figures = critic_quality(options, task, splits, seed, models)
                 quality.write_text(json.dumps({name: asdict(f) for name, f in figures.items()}, indent=2) + "\n")
-            for i, evaluation in enumerate(todo):
-                if (evaluation.arm, evaluation.critic, evaluation.stop) not in done:
-                    rows, episodes = rows_of(evaluation, options, task, seed, models)
+            for i, (key, evaluation) in enumerate(todo.items()):
+                if key not in done:
+                    new, episodes = rows_of(evaluation, options, task, seed, models)
                     name = f"episodes-{evaluation.arm}-{file_name(evaluation.critic)}-{evaluation.stop}.jsonl"
                     path = seed_folder / name
                     write_episodes(path, task.name, evaluation.critic, episodes, stop=evaluation.stop)
-                    with results.open("a", encoding="utf-8") as file:
-                        file.write("".join(json.dumps(asdict(row)) + "\n" for row in rows))
+                    rows += map(asdict, new)
+                    whole = results.with_suffix(".tmp")  # renamed when complete: an evaluation is there or not at all
+                    whole.write_text("".join(json.dumps(row) + "\n" for row in rows))
+                    whole.replace(results)
                 update((i + 1) / len(todo), arm=evaluation.arm, critic=evaluation.critic)
 
 
@@ -151,19 +157,25 @@ def file_name(critic: str) -> str:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a results file; none where there is no file.
+    """The rows of a results file; none where there is no file. A last line that breaks off is left out.
 
     Raises:
-        DataError: a line is no row.
+        DataError: another line is no row.
     """
-    rows: list[dict[str, Any]] = []
-    for number, line in enumerate(path.read_text().splitlines() if path.exists() else (), 1):
+    *lines, rest = path.read_text(errors="replace").split("\n") if path.exists() else [""]
+    rows = []
+    for number, line in enumerate([*lines, rest], 1):
         try:
-            rows.append(dict(json.loads(line)))
+            rows += [asdict(Row(**json.loads(line)))] if line else []
         except (ValueError, TypeError):
-            advice = "mend or remove it, or start again with --overwrite"
-            raise DataError(f"{path}, line {number} is no row of results: {line[:80]!r}; {advice}.") from None
+            if number <= len(lines):
+                advice = "Remove it for --resume to do it again, or start with --overwrite."
+                raise DataError(f"{path}, line {number} is no row of results: {line[:60]!r}. {advice}") from None
     return rows
+
+
+def _evaluation(row: dict[str, Any]) -> tuple[str, str, str]:
+    return row["arm"], row["critic"], row["stop"]
 
 
 def _claim(folder: Path, header: dict[str, Any], *, resume: bool, overwrite: bool) -> None:
