@@ -299,7 +299,7 @@ def test_a_saved_model_can_be_evaluated_and_trained_on(
     assert replay([str(episodes), "--critic", critic, "--critic", "oracle"]) == 0
     with pytest.raises(RefinerError, match=r"--episodes .* exists"):
         evaluate(["--generator", generator, "--episodes", str(episodes)])
-    figures = read_rows(out)
+    figures = [json.loads(line) for line in out.read_text().splitlines()]
     same = [r for r in rows if (r["arm"], r["critic"]) == ("refiner", "learned")]
     for key in ("turns", "n", "ir_equivalent", "fixed", "broken", "mean_turns"):
         assert [f[key] for f in figures] == [r[key] for r in same], key
