@@ -7,13 +7,13 @@ Interrupted, it keeps what is finished; `--resume` goes on.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import importlib.metadata
 import json
 import platform
 import re
 import subprocess
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -23,14 +23,14 @@ import torch
 from rich.console import Console
 
 from agents.models import check_spec
-from benchmarks.arms import Training, critic_quality, evaluations, rows_of
+from benchmarks.arms import Row, Training, critic_quality, evaluations, rows_of
 from benchmarks.folders import claim
 from benchmarks.presets import NAMES, CompareOptions, preset
 from benchmarks.report import CRITIC_QUALITY, write_report
 from data import Splits, content_hash, load_splits, require_problems
 from refiner_env.critics import resolve_critic
-from refiner_env.errors import RefinerError
-from refiner_env.options import add_options, read_options, to_dict
+from refiner_env.errors import DataError, RefinerError
+from refiner_env.options import Parser, add_options, read_options, to_dict
 from refiner_env.records import write_episodes
 from refiner_env.rewards import resolve_reward
 from refiner_env.tasks import TASKS, resolve_task
@@ -43,15 +43,14 @@ PACKAGES = ("torch", "transformers", "trl", "gymnasium", "peft", "datasets", "se
 
 def main(argv: Sequence[str]) -> int:
     """The command."""
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first = Parser(prog="refiner compare", add_help=False)
     first.add_argument("--preset", default="quick")
     first.add_argument("--task", default="mwp")
     chosen = first.parse_known_args(argv)[0]
     name, defaults = chosen.preset, preset(chosen.preset, chosen.task)
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="refiner compare",
         usage="%(prog)s [--preset NAME] [--out FOLDER] [OPTIONS]",
-        allow_abbrev=False,
         description="Train supervised, PPO and REFINER from one warm start and compare them on held-out problems. "
         f"The defaults shown are those of the preset {name!r} for {defaults.task}; --task has others.",
     )
@@ -124,32 +123,59 @@ def compare(
 
 def _run(options: CompareOptions, task: Task[Any], splits: Splits, folder: Path, console: Console) -> None:
     results = folder / "results.jsonl"
+    rows = read_rows(results)
     progress = Progress(console)
     for seed in options.seeds:
         seed_folder = folder / f"seed-{seed}"
         models = Training(options, task, splits, seed, seed_folder, progress).run()
-        done = {(r["arm"], r["critic"], r["stop"]) for r in read_rows(results) if r["seed"] == seed}
-        todo = list(evaluations(options, task, splits, seed, models))
+        todo = {(e.arm, e.critic, e.stop): e for e in evaluations(options, task, splits, seed, models)}
+        turns = Counter(_evaluation(r) for r in rows if r["seed"] == seed)
+        done = {key for key, e in todo.items() if turns[key] == e.turns}
+        rows = [r for r in rows if r["seed"] != seed or _evaluation(r) in done]
         quality = seed_folder / CRITIC_QUALITY
         with progress.stage(f"seed {seed} evaluation") as update:
             if not quality.exists():
                 figures = critic_quality(options, task, splits, seed, models)
                 quality.write_text(json.dumps({name: asdict(f) for name, f in figures.items()}, indent=2) + "\n")
-            for i, evaluation in enumerate(todo):
-                if (evaluation.arm, evaluation.critic, evaluation.stop) not in done:
-                    rows, episodes = rows_of(evaluation, options, task, seed, models)
-                    by = re.sub(r"[^\w.-]+", "-", evaluation.critic).strip("-")  # a critic's name may be a path
-                    name = f"episodes-{evaluation.arm}-{by}-{evaluation.stop}.jsonl"
+            for i, (key, evaluation) in enumerate(todo.items()):
+                if key not in done:
+                    new, episodes = rows_of(evaluation, options, task, seed, models)
+                    name = f"episodes-{evaluation.arm}-{file_name(evaluation.critic)}-{evaluation.stop}.jsonl"
                     path = seed_folder / name
                     write_episodes(path, task.name, evaluation.critic, episodes, stop=evaluation.stop)
-                    with results.open("a", encoding="utf-8") as file:
-                        file.write("".join(json.dumps(asdict(row)) + "\n" for row in rows))
+                    rows += map(asdict, new)
+                    whole = results.with_suffix(".tmp")  # renamed when complete: an evaluation is there or not at all
+                    whole.write_text("".join(json.dumps(row) + "\n" for row in rows))
+                    whole.replace(results)
                 update((i + 1) / len(todo), arm=evaluation.arm, critic=evaluation.critic)
 
 
+def file_name(critic: str) -> str:
+    """A critic's name, which may be a path or a call, as part of a file's name; another for every critic."""
+    slug = re.sub(r"[^\w.-]+", "-", critic).strip("-")
+    return slug if slug == critic else f"{slug}-{_hash(critic)[:8]}"
+
+
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a results file; none where there is no file."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    """The rows of a results file; none where there is no file. A last line that breaks off is left out.
+
+    Raises:
+        DataError: another line is no row.
+    """
+    *lines, rest = path.read_text(errors="replace").split("\n") if path.exists() else [""]
+    rows = []
+    for number, line in enumerate([*lines, rest], 1):
+        try:
+            rows += [asdict(Row(**json.loads(line)))] if line else []
+        except (ValueError, TypeError):
+            if number <= len(lines):
+                advice = "Remove it for --resume to do it again, or start with --overwrite."
+                raise DataError(f"{path}, line {number} is no row of results: {line[:60]!r}. {advice}") from None
+    return rows
+
+
+def _evaluation(row: dict[str, Any]) -> tuple[str, str, str]:
+    return row["arm"], row["critic"], row["stop"]
 
 
 def _claim(folder: Path, header: dict[str, Any], *, resume: bool, overwrite: bool) -> None:

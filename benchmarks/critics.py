@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import sys
@@ -21,7 +20,7 @@ from data.negatives import CriticPair, critic_pair, critic_pairs
 from refiner_env.agreement import CriticFigures
 from refiner_env.critics import Boundary, TimedCritic, resolve_critic
 from refiner_env.errors import DataError, OptionError, RefinerError
-from refiner_env.options import add_options, option, read_options, section
+from refiner_env.options import Parser, add_options, option, read_options, section
 from refiner_env.records import read_episodes
 from refiner_env.tasks import resolve_task
 from refiner_env.types import Critic, Task
@@ -67,10 +66,9 @@ class Line:
 
 def main(argv: Sequence[str]) -> int:
     """The command."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="refiner critics",
         usage="%(prog)s [--task TASK] [--critics CRITIC ...] [--episodes FILE] [--out FILE] [OPTIONS]",
-        allow_abbrev=False,
         description="Let critics review the same hypotheses (perturbed and right ones, or recorded ones) and compare "
         "them with the oracle: exactly right feedback, kinds of fault, accepting, and speed.",
     )

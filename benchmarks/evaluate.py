@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -13,11 +12,12 @@ from rich.table import Table
 
 from agents.generator import Generator
 from agents.models import load_model
+from benchmarks.original import NAMES
 from benchmarks.statistics import interval
 from data import DataOptions, content_hash, load_splits
 from refiner_env.critics import resolve_critic
 from refiner_env.errors import OptionError, RefinerError
-from refiner_env.options import add_options, option, read_options, section
+from refiner_env.options import Parser, add_options, option, read_options, section
 from refiner_env.records import write_episodes
 from refiner_env.referees import STOPS
 from refiner_env.tasks import resolve_task
@@ -44,17 +44,17 @@ class EvaluateOptions:
 
 def main(argv: Sequence[str]) -> int:
     """The command."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="refiner evaluate",
         usage="%(prog)s --generator MODEL [--critic CRITIC] [OPTIONS]",
-        allow_abbrev=False,
         description="Let a generator and a critic refine together (greedy decoding) and print accuracy per turn.",
     )
     parser.add_argument("--out", type=Path, default=None, help="also write the figures as JSON lines to this file")
     parser.add_argument(
         "--episodes", type=Path, default=None, help="also write every episode to it, for refiner replay"
     )
-    add_options(parser, EvaluateOptions())
+    add_options(parser, EvaluateOptions(), names=NAMES["evaluate"].same)
+    NAMES["evaluate"].add(parser)
     args = parser.parse_args(argv)
     options = read_options(EvaluateOptions(), vars(args))
     if not options.generator:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,14 +13,13 @@ from agents.lora import base_of, merge
 from agents.models import load_model
 from benchmarks.folders import claim
 from refiner_env.errors import CheckpointError
+from refiner_env.options import Parser
 from trainers.progress import quiet_libraries
 
 
 def main(argv: Sequence[str]) -> int:
     """The command."""
-    parser = argparse.ArgumentParser(
-        prog="refiner merge", description="Work a low-rank adapter into its base and save the whole model."
-    )
+    parser = Parser(prog="refiner merge", description="Work a low-rank adapter into its base and save the whole model.")
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="an adapter, as `refiner train --lora` writes it")
     parser.add_argument("--out", type=Path, required=True, help="folder for the whole model")
     args = parser.parse_args(argv)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
@@ -16,7 +15,7 @@ from agents.lm import LanguageModel
 from agents.models import SCRATCH, check_spec
 from benchmarks.folders import claim
 from data.skills import SKILLS
-from refiner_env.options import add_options, flag, option, read_options, section, to_dict
+from refiner_env.options import Parser, add_options, flag, option, read_options, section, to_dict
 from trainers.learning import Outcome, Run, RunOptions
 from trainers.pretrain import GROWN_AT, PHASES, PretrainOptions, build_base, pretrain, skill_losses
 from trainers.progress import Progress, quiet_libraries
@@ -34,10 +33,9 @@ class PretrainCommand:
 
 def main(argv: Sequence[str]) -> int:
     """The command."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="refiner pretrain",
         usage="%(prog)s --out FOLDER [OPTIONS]",
-        allow_abbrev=False,
         description="Pre-train a small T5 on procedural exercises: editing by feedback, comparing, look-up, copying. "
         "Use it with --generator-model FOLDER, --critic-model FOLDER or --model FOLDER.",
     )

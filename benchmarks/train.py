@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import json
+import math
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,13 @@ from agents.models import BASE, load_model, open_model
 from baselines.ppo import PPOOptions, train_ppo
 from benchmarks.arms import seed_everything
 from benchmarks.folders import claim
+from benchmarks.original import NAMES
 from data import DataOptions, Splits, content_hash, load_splits, require_problems
 from data.negatives import critic_pairs
 from refiner_env.critic_referee import resolve_agent
 from refiner_env.critics import resolve_critic
 from refiner_env.errors import OptionError, RefinerError, UnknownNameError
-from refiner_env.options import add_options, differing, from_dict, option, read_options, section, to_dict
+from refiner_env.options import Parser, add_options, differing, from_dict, option, read_options, section, to_dict
 from refiner_env.rewards import resolve_reward
 from refiner_env.tasks import resolve_task
 from refiner_env.types import Task
@@ -42,6 +43,12 @@ RECORD = "training.json"
 """What was trained, with which options on which problems; and, once finished, what it spent."""
 _TASK = option("MathWordProblem", "the task")
 _LORA = option(False, "train a low-rank adapter (LoRA) beside the frozen model")
+_EPOCHS = option(
+    0.0,
+    "passes over the training problems, in place of --train.steps; 0: as many steps as that says",
+    low=0.0,
+    high=10_000.0,
+)
 _RUN = section(RunOptions, "how it is run")
 _MODEL = "the model to start from: refiner-tiny, scratch:SIZE, a folder or a Hugging Face id"
 
@@ -53,6 +60,7 @@ class GeneratorCommand:
     task: str = _TASK
     model: str = option(BASE, _MODEL)
     seed: int = option(0, "seed of training", low=0)
+    epochs: float = _EPOCHS
     lora: bool = _LORA
     adapter: LoraOptions = section(LoraOptions, "the adapter")
     data: DataOptions = section(DataOptions, "problems")
@@ -71,6 +79,7 @@ class CriticCommand:
     )
     turns: int = option(3, "turns for which the threshold is chosen", low=2, high=16)
     seed: int = option(0, "seed of training", low=0)
+    epochs: float = _EPOCHS
     lora: bool = _LORA
     adapter: LoraOptions = section(LoraOptions, "the adapter")
     data: DataOptions = section(DataOptions, "problems")
@@ -104,6 +113,7 @@ class RefinerCommand:
     )
     seed: int = option(0, "seed of training; that of the warm start where the source is `unseen`", low=0)
     warm_start_share: float = option(1.0, "share of the problems that the warm start saw", low=0.0, high=1.0)
+    epochs: float = _EPOCHS
     lora: bool = _LORA
     adapter: LoraOptions = section(LoraOptions, "the adapter")
     data: DataOptions = section(DataOptions, "problems")
@@ -133,29 +143,38 @@ COMMANDS: dict[str, Any] = {
     "refiner": RefinerCommand(),
     "ppo": PPOCommand(),
 }
+IN_EPOCHS = ("generator", "critic", "refiner")
+"""Those whose training is a number of passes over the problems."""
 
 
 def main(argv: Sequence[str]) -> int:
     """The command."""
-    parser = argparse.ArgumentParser(prog="refiner train", description="Train one model and save it.")
+    parser = Parser(prog="refiner train", description="Train one model and save it.")
     subparsers = parser.add_subparsers(dest="what", required=True, metavar="|".join(COMMANDS))
     for name, defaults in COMMANDS.items():
         text = (type(defaults).__doc__ or "").strip()
         usage = f"refiner train {name} --out FOLDER [OPTIONS]"
-        sub = subparsers.add_parser(name, help=text, description=text, usage=usage, allow_abbrev=False)
-        sub.add_argument("--out", type=Path, required=True, help="folder for the trained model and its metrics")
+        sub = subparsers.add_parser(name, help=text, description=text, usage=usage)
+        out = ("--out", *NAMES[name].same["out"])
+        sub.add_argument(*out, type=Path, required=True, help="folder for the trained model and its metrics")
         sub.add_argument("--overwrite", action="store_true", help="delete what is in the folder first")
         sub.add_argument("--resume", action="store_true", help="go on with the interrupted training in the folder")
-        add_options(sub, defaults)
-    if argv and not argv[0].startswith("-") and argv[0] not in COMMANDS:
-        raise UnknownNameError("model to train", argv[0], COMMANDS)
-    args = parser.parse_args(argv)
-    given, defaults = vars(args), COMMANDS[args.what]
-    options = _begun(args.what, args.out, given) if args.resume else read_options(defaults, given)
+        add_options(sub, defaults, names=NAMES[name].same)
+        NAMES[name].add(sub)
+    if not argv or argv[0].startswith("-"):
+        parser.parse_args(argv)  # help, or what is missing
+    what, *words = argv
+    if what not in COMMANDS:
+        raise UnknownNameError("model to train", what, COMMANDS)
+    args = subparsers.choices[what].parse_args(words)
+    given = vars(args)
+    options = _begun(what, args.out, given) if args.resume else read_options(COMMANDS[what], given)
     if not options.model:
-        raise OptionError(f"refiner train {args.what} needs --model: the trained model to go on with.")
+        raise OptionError(f"refiner train {what} needs --model: the trained model to go on with.")
+    if what in IN_EPOCHS and options.epochs and given["train.steps"] is not None:
+        raise OptionError("--epochs and --train.steps both say how long to train: give one of them.")
     quiet_libraries()
-    train(args.what, options, args.out, Console(), overwrite=args.overwrite, resume=args.resume)
+    train(what, options, args.out, Console(), overwrite=args.overwrite, resume=args.resume)
     return 0
 
 
@@ -197,7 +216,9 @@ def train(
         if saved_settings(options.model).get("writes", "feedback") != "feedback":
             raise OptionError(f"--model {options.model} writes solutions: give a critic of --train.writes feedback.")
     splits = load_splits(task, options.data)
-    require_problems(task, splits)
+    require_problems(task, splits, ("train", "dev"))
+    if what in IN_EPOCHS and options.epochs:
+        options = _in_steps(options, len(splits.train))
     record: dict[str, Any] = {"what": what, "options": to_dict(options), "data_hash": content_hash(splits)}
     if resume:
         before = json.loads((folder / RECORD).read_text())
@@ -244,6 +265,12 @@ def _write_record(folder: Path, record: dict[str, Any]) -> None:
     whole = folder / f"{RECORD}.unfinished"
     whole.write_text(json.dumps(record, indent=2) + "\n")
     whole.replace(folder / RECORD)
+
+
+def _in_steps(o: Any, n_train: int) -> Any:
+    """The options with their epochs told in steps; an epoch of the warm start is over what it may see."""
+    seen = warm_start_share(n_train, o.train.share, o.seed) if isinstance(o, GeneratorCommand) else range(n_train)
+    return replace(o, train=replace(o.train, steps=math.ceil(o.epochs * len(seen) / o.train.batch_size)))
 
 
 def _generator(lm: LanguageModel, task: Task[Any], splits: Splits, o: GeneratorCommand, run: Run) -> Outcome:

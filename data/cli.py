@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import re
@@ -22,7 +21,7 @@ from data.corpus import Splits, content_hash
 from data.sources import DataOptions, load_splits
 from data.storage import save_splits
 from refiner_env.errors import DataError, OptionError, UnknownNameError
-from refiner_env.options import add_options, read_options
+from refiner_env.options import Parser, add_options, read_options
 from refiner_env.tasks import program as ir
 from refiner_env.tasks import resolve_task
 from refiner_env.types import Fault, Problem, Task
@@ -60,7 +59,7 @@ def main(argv: list[str]) -> int:
 
 
 def _audit(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="refiner data audit",
         description="Say what files hold, what is wrong with them, and which texts they share.",
     )
@@ -134,15 +133,15 @@ def _show(argv: list[str]) -> int:
 COMMANDS = {"audit": _audit, "build": _build, "show": _show}
 
 
-def _parser(prog: str, usage: str, description: str) -> argparse.ArgumentParser:
+def _parser(prog: str, usage: str, description: str) -> Parser:
     """A parser with the options that every command on a source has."""
-    parser = argparse.ArgumentParser(prog=prog, usage=f"{prog} {usage}", description=description)
+    parser = Parser(prog=prog, usage=f"{prog} {usage}", description=description)
     parser.add_argument("--task", default="MathWordProblem", help="the task (default: %(default)s)")
     add_options(parser, DataOptions())
     return parser
 
 
-def _add_output(parser: argparse.ArgumentParser, help: str) -> None:
+def _add_output(parser: Parser, help: str) -> None:
     output = parser.add_argument_group("output")
     output.add_argument("--out", metavar="FOLDER", help=help)
     output.add_argument(
@@ -150,7 +149,7 @@ def _add_output(parser: argparse.ArgumentParser, help: str) -> None:
     )
 
 
-def _load(args: argparse.Namespace) -> tuple[Task[Any], Splits]:
+def _load(args: Any) -> tuple[Task[Any], Splits]:
     task = resolve_task(args.task)
     return task, load_splits(task, read_options(DataOptions(), vars(args)))
 

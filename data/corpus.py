@@ -89,16 +89,17 @@ class Splits:
         return {"train": self.train, "dev": self.dev, "test": self.test}
 
 
-def require_problems(task: Task[Any], splits: Splits) -> None:
+def require_problems(task: Task[Any], splits: Splits, needed: Sequence[str] = ("train", "dev", "test")) -> None:
     """Refuse splits that cannot be trained on and compared with.
 
     Raises:
-        OptionError: a split is empty; DataError: a problem has no gold that its task can read.
+        OptionError: a needed split is empty; DataError: a problem in one has no gold that its task can read.
     """
-    for name, part in splits.parts.items():
-        if not part:
-            raise OptionError(f"The {name} split of {splits.name!r} is empty; dev is set by dev-share.")
-        for problem in part:
+    for name in needed:
+        if not splits.parts[name]:
+            advice = "dev is set by dev-share" if name == "dev" else f"of files, {name}-file brings it"
+            raise OptionError(f"The {name} split of {splits.name!r} is empty; {advice}.")
+        for problem in splits.parts[name]:
             if problem.gold is None or isinstance(task.parse(problem.gold), ParseFailure):
                 raise DataError(f"Problem {problem.uid!r} of {splits.name!r} has no readable gold: {problem.gold!r}.")
 

@@ -35,12 +35,16 @@ class DataOptions:
 
     source: str = option(
         "procedural",
-        "procedural, svamp, refiner-mwp, snlr, moral, files (with a train-file and a test-file), a folder saved by "
-        "`refiner data --out`, or module:function",
+        "procedural, svamp, refiner-mwp, snlr, moral, files (where a file is named, that is the default), a folder "
+        "saved by `refiner data --out`, or module:function",
     )
-    train_file: str = option("", "files: training problems in any known format, or hf:DATASET[:SPLIT]")
-    dev_file: str = option("", "files: development problems, if not a part of the training problems")
-    test_file: str = option("", "files: test problems")
+    train_file: str = option(
+        "", "files: training problems in any known format, or hf:DATASET[:SPLIT]", implies=("source", "files")
+    )
+    dev_file: str = option(
+        "", "files: development problems, if not a part of the training problems", implies=("source", "files")
+    )
+    test_file: str = option("", "files: test problems", implies=("source", "files"))
     n_train: int = option(0, f"training problems; 0: all (procedural: {SIZES['train']})", low=0)
     n_dev: int = option(0, f"development problems; 0: all (procedural: {SIZES['dev']})", low=0)
     n_test: int = option(0, f"test problems; 0: all (procedural: {SIZES['test']}); fewer is a smoke test", low=0)
@@ -197,15 +201,16 @@ def _moral(task: Task[Any], options: DataOptions, root: Path | None) -> Splits:
 
 
 def _files(task: Task[Any], options: DataOptions, root: Path | None) -> Splits:
-    for name in ("train_file", "test_file"):
-        if not getattr(options, name):
-            raise OptionError(f"{name.replace('_', '-')} is not given: source files needs train-file and test-file.")
-    train, test = (_read(path, None, options) for path in (options.train_file, options.test_file))
-    dev = _read(options.dev_file, None, options) if options.dev_file else None
+    """One to three files: training needs no test problems, and an evaluation nothing else."""
+    paths = (options.train_file, options.dev_file, options.test_file)
+    if not any(paths):
+        raise OptionError("train-file and test-file are not given: source files needs one of them or both.")
+    train, dev, test = (_read(path, None, options) if path else None for path in paths)
     tasks = {corpus.task for corpus in (train, dev, test) if corpus and corpus.task}
     if len(tasks) > 1:
         raise OptionError(f"The files hold problems of several tasks: {', '.join(sorted(tasks))}.")
-    return _assembled("files", train, dev, test, options)
+    nothing = Corpus((), Audit(), "", "", ())
+    return _assembled("files", train or nothing, dev, test or nothing, options)
 
 
 # ----------------------------------------------------------------------------------------- procedural problems

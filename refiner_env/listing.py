@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from importlib.metadata import packages_distributions
 
@@ -12,6 +11,7 @@ from rich.table import Column, Table
 
 from refiner_env.critics import CRITICS, Deferred
 from refiner_env.errors import reason
+from refiner_env.options import Parser
 from refiner_env.rewards import REWARDS
 from refiner_env.tasks import MathWordProblem
 
@@ -19,7 +19,7 @@ from refiner_env.tasks import MathWordProblem
 def main(argv: Sequence[str]) -> int:
     """Print all critics, environment ids and rewards."""
     description = "List critics, whether they see gold and where they come from; environment ids; rewards."
-    argparse.ArgumentParser(prog="refiner envs", description=description).parse_args(argv)
+    Parser(prog="refiner envs", description=description).parse_args(argv)
     console = Console(markup=False, emoji=False)  # what packages say of themselves may hold brackets
     critics = {name: _described(name) for name in CRITICS.names()}
     table = Table("critic", "gold", "from", "what it does", title="Critics")

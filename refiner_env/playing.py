@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from rich.text import Text
 from refiner_env.critics.human import HELP, QUIT, Reader, read_line, sentences, written
 from refiner_env.critics.naming import CRITIC_ACTS
 from refiner_env.errors import OptionError, UnknownNameError
-from refiner_env.options import add_options, option, read_options
+from refiner_env.options import Parser, add_options, option, read_options
 from refiner_env.problems import ProceduralProblems
 from refiner_env.records import read_episodes, write_episodes
 from refiner_env.rendering import episode_text, problem_text, review_text, terminal, turn_text, visible
@@ -49,10 +48,9 @@ class PlayOptions:
 
 def main(argv: Sequence[str]) -> int:
     """The command. Ctrl-C and end of input end it as q does, with a summary and status 0."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="refiner play",
         usage="%(prog)s ID [--as generator|critic] [--record FILE] [OPTIONS]",
-        allow_abbrev=False,
         description="Act in an environment yourself: write hypotheses and read a critic's feedback, or write feedback "
         "on the hypotheses of a scripted editor. Lines may be piped in.",
     )

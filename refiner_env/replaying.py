@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections import Counter
@@ -19,7 +18,7 @@ from refiner_env.agreement import CriticFigures, agree
 from refiner_env.critics import Boundary, resolve_critic
 from refiner_env.critics.human import HumanCritic
 from refiner_env.errors import DataError, RefinerError
-from refiner_env.options import add_options, option, read_options
+from refiner_env.options import Parser, add_options, option, read_options
 from refiner_env.records import Record, feedback_row, read_episodes
 from refiner_env.rendering import marked, problem_text, review_text, terminal, visible
 from refiner_env.tasks import resolve_task
@@ -64,10 +63,9 @@ class Review:
 
 def main(argv: Sequence[str]) -> int:
     """The command."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="refiner replay",
         usage="%(prog)s FILE --critic CRITIC [--critic CRITIC ...] [--out FILE] [OPTIONS]",
-        allow_abbrev=False,
         description="Let other critics review the hypotheses of recorded episodes (refiner play --record, refiner "
         "evaluate --episodes, refiner compare) and show where they disagree with the recorded one and each other.",
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import re
 import shlex
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from string import Template
 
 from refiner_env.critics import CRITIC_ACTS, CRITICS
 from refiner_env.errors import DuplicateNameError, OptionError
+from refiner_env.options import Parser
 
 PYPROJECT = """\
 [build-system]
@@ -109,7 +109,7 @@ FILES = {
 
 def main(argv: Sequence[str]) -> int:
     """The command."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="refiner new-critic", description="Write a package with a critic of your own, its test and its README."
     )
     parser.add_argument("name", metavar="NAME", help="what the critic will be called, in environment ids too")

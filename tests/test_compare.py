@@ -21,14 +21,14 @@ from agents.models import load_model
 from baselines.ppo import PPOOptions
 from benchmarks import arms
 from benchmarks.arms import ABLATIONS, Row, Training, majority
-from benchmarks.compare import compare, main, read_rows
+from benchmarks.compare import compare, file_name, main, read_rows
 from benchmarks.evaluate import main as evaluate
 from benchmarks.presets import PRESETS, CompareOptions, preset
 from benchmarks.report import findings, table_rows
 from benchmarks.statistics import difference, interval
 from benchmarks.train import main as train
 from data import Audit, DataOptions, Splits
-from refiner_env.errors import OptionError, RefinerError, UnknownNameError
+from refiner_env.errors import DataError, OptionError, RefinerError, UnknownNameError
 from refiner_env.options import validate
 from refiner_env.records import read_episodes
 from refiner_env.replaying import main as replay
@@ -177,11 +177,43 @@ def test_a_run_cut_short_goes_on_where_it_stopped(run: Run, tmp_path: Path, monk
         patch.setattr(arms, "majority", interrupt)
         with pytest.raises(KeyboardInterrupt):
             compare(SMALL, folder, quiet, resume=True)
-    finished = read_rows(folder / "results.jsonl")
-    assert 0 < len(finished) < len(run[1])
+    results = folder / "results.jsonl"
+    finished = read_rows(results)
+    assert 0 < len(finished) < len(run[1]) and finished[-1]["turns"] == 2
+    text = results.read_text()
+    results.write_text(text[:-40])  # as a process leaves it that was killed while it wrote
+    assert read_rows(results) == finished[:-1]
     rows = compare(SMALL, folder, quiet, resume=True)
     timeless = [{k: v for k, v in row.items() if k != "wall_s"} for row in rows]
     assert timeless == [{k: v for k, v in row.items() if k != "wall_s"} for row in run[1]]
+
+
+def test_a_line_that_is_no_row_is_named_before_anything_is_trained(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "spoiled"
+    shutil.copytree(run[0], folder)
+    shutil.rmtree(folder / "seed-0")
+    results = folder / "results.jsonl"
+    first, *rest = results.read_text().splitlines(keepends=True)
+    for spoiled in ("{}\n", "[]\n", "not a row\n", first[:20] + "\n"):
+        results.write_text(first + spoiled + "".join(rest))
+        with pytest.raises(DataError, match=r"results\.jsonl, line 2 is no row of results: .* --overwrite\.$"):
+            compare(SMALL, folder, Console(file=open(os.devnull, "w")), resume=True)  # noqa: SIM115
+    assert not (folder / "seed-0").exists()
+
+
+def test_every_critic_has_files_of_its_own() -> None:
+    critics = [
+        "oracle",
+        "noisy",
+        "noisy(oracle, 0.5)",
+        "noisy(oracle; 0.5)",
+        "noisy-oracle-0.5",
+        "a/b.py:C",
+        "a-b.py-C",
+    ]
+    names = [file_name(critic) for critic in critics]
+    assert len(set(names)) == len(critics) and names[0] == "oracle"
+    assert all(set(name).isdisjoint("/\\:(), ;") for name in names)
 
 
 def test_random_critics_are_seeded_for_each_evaluation(
@@ -267,7 +299,7 @@ def test_a_saved_model_can_be_evaluated_and_trained_on(
     assert replay([str(episodes), "--critic", critic, "--critic", "oracle"]) == 0
     with pytest.raises(RefinerError, match=r"--episodes .* exists"):
         evaluate(["--generator", generator, "--episodes", str(episodes)])
-    figures = read_rows(out)
+    figures = [json.loads(line) for line in out.read_text().splitlines()]
     same = [r for r in rows if (r["arm"], r["critic"]) == ("refiner", "learned")]
     for key in ("turns", "n", "ir_equivalent", "fixed", "broken", "mean_turns"):
         assert [f[key] for f in figures] == [r[key] for r in same], key

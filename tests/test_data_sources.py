@@ -53,11 +53,19 @@ def test_files_of_ones_own(tmp_path: Path) -> None:
     assert carved.audit.rows == 40 and made.audit.rows == 60
 
 
+def test_one_file_is_enough(tmp_path: Path) -> None:
+    """Training needs no test problems, and an evaluation nothing else."""
+    path = write(tmp_path, "all.jsonl", [f"text {i}" for i in range(20)])
+    sizes = [
+        [len(part) for part in load_splits(TASK, files(*given)).parts.values()] for given in ((path, ""), ("", path))
+    ]
+    assert sizes == [[18, 2, 0], [0, 0, 20]]
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (DataOptions("files", test_file="x"), "train-file is not given"),
-        (DataOptions("files", train_file="x"), "test-file is not given"),
+        (DataOptions("files"), "train-file and test-file are not given"),
         (DataOptions("svamp", train_file="x"), "train-file needs source files; the source is 'svamp'"),
         (DataOptions(dev_file="x"), "dev-file needs source files"),
     ],

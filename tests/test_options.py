@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from dataclasses import FrozenInstanceError, dataclass
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import pytest
 
 from refiner_env.errors import OptionError, UnknownNameError
-from refiner_env.options import add_options, option, read_options, section, to_dict, validate
+from refiner_env.options import Parser, add_options, option, read_options, section, to_dict, validate
 
 
 @dataclass(frozen=True)
@@ -33,14 +32,14 @@ class Outer:
 
 def parse(*argv: str, defaults: Any = None) -> Outer:
     defaults = defaults or Outer()
-    parser = argparse.ArgumentParser()
+    parser = Parser(prog="refiner test")
     add_options(parser, defaults)
     read: Outer = read_options(defaults, vars(parser.parse_args(argv)))
     return read
 
 
 def help_text(defaults: Any) -> str:
-    parser = argparse.ArgumentParser()
+    parser = Parser(prog="refiner test")
     add_options(parser, defaults)
     return " ".join(parser.format_help().split())
 
@@ -137,12 +136,27 @@ def test_a_value_that_is_no_choice_gets_the_nearest() -> None:
         parse("--loss", "maen")
 
 
-@pytest.mark.parametrize("argv", [["--steps", "many"], ["--steps", "1.5"], ["--seeds"], ["--stpes", "1"], ["x"]])
-def test_what_is_no_option_ends_the_program_with_status_2(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["--steps", "many"], "Argument --steps: invalid int value: 'many'."),
+        (["--steps", "1.5"], "Argument --steps: invalid int value: '1.5'."),
+        (["--seeds"], "Argument --seeds: expected at least one argument."),
+        (["--stpes", "1"], "Unknown option '--stpes'. Did you mean '--steps'?"),
+        (["--stpes=1"], "Unknown option '--stpes'. Did you mean '--steps'?"),
+        (["--learning-rate", "1"], "Unknown option '--learning-rate'. Did you mean '--warm-start.learning-rate'?"),
+        (["--xyzzy"], "Unknown option '--xyzzy'."),
+        (["--seed", "1"], "Unknown option '--seed'. Did you mean '--seeds'?"),
+        (["x"], "Unexpected argument 'x'."),
+        (["--quiet", "yes"], "Unexpected argument 'yes'."),
+        (["two\nlines"], r"Unexpected argument 'two\nlines'."),
+    ],
+)
+def test_what_is_no_option_is_one_line(argv: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(OptionError) as caught:
         parse(*argv)
-    assert caught.value.code == 2
-    assert argv[0] in capsys.readouterr().err
+    assert str(caught.value) == f"{said} `refiner test --help` lists the options."
+    assert capsys.readouterr() == ("", "")
 
 
 def test_options_made_in_code_are_checked_too() -> None:
