@@ -35,6 +35,7 @@ from trainers.evaluation import critic_figures
 from trainers.learning import Spent
 from trainers.progress import Progress, Update, quiet_libraries
 from trainers.refiner import RefinerOptions, check_options, train_refiner
+from trainers.tracking import NO_TRACKING, TrackingOptions, check_trackers, tracked
 from trainers.warm_start import WarmStartOptions, first_accuracy, warm_start, warm_start_share
 
 _TASK = option("MathWordProblem", "the task")
@@ -137,6 +138,7 @@ def main(argv: Sequence[str]) -> int:
         sub.add_argument("--out", type=Path, required=True, help="folder for the trained model and its metrics")
         sub.add_argument("--overwrite", action="store_true", help="delete what is in the folder first")
         add_options(sub, defaults)
+        add_options(sub, TrackingOptions(), title="tracking")
     if argv and not argv[0].startswith("-") and argv[0] not in COMMANDS:
         raise UnknownNameError("model to train", argv[0], COMMANDS)
     args = parser.parse_args(argv)
@@ -144,17 +146,27 @@ def main(argv: Sequence[str]) -> int:
     if not options.model:
         raise OptionError(f"refiner train {args.what} needs --model: the trained model to go on with.")
     quiet_libraries()
-    train(args.what, options, args.out, Console(), overwrite=args.overwrite)
+    tracking = read_options(TrackingOptions(), vars(args))
+    train(args.what, options, args.out, Console(), overwrite=args.overwrite, tracking=tracking)
     return 0
 
 
-def train(what: str, options: Any, folder: Path, console: Console, *, overwrite: bool = False) -> None:
+def train(
+    what: str,
+    options: Any,
+    folder: Path,
+    console: Console,
+    *,
+    overwrite: bool = False,
+    tracking: TrackingOptions = NO_TRACKING,
+) -> None:
     """Train what the options describe and save it in `folder`, with metrics.jsonl and training.json.
 
     Raises:
         RefinerError: the folder is in use, or the options do not fit.
     """
     task = resolve_task(options.task)
+    check_trackers(tracking)
     if what == "refiner":
         resolve_critic(options.critic, task)
         check_options(options.train, options.warm_start_share, "--train", "--warm-start-share")
@@ -173,7 +185,10 @@ def train(what: str, options: Any, folder: Path, console: Console, *, overwrite:
     record: dict[str, Any] = {"what": what, "options": to_dict(options), "data_hash": content_hash(splits)}
     claim(folder, "training.json", overwrite=overwrite)
     (folder / "training.json").write_text(json.dumps(record, indent=2) + "\n")
-    with Progress(console, folder / "metrics.jsonl").stage(f"train {what}") as update:
+    with (
+        tracked(tracking, folder, record, console) as track,
+        Progress(console, folder / "metrics.jsonl", track).stage(f"train {what}") as update,
+    ):
         spent = _TRAINERS[what](lm, task, splits, options, update)
     lm.save(folder)
     record["spent"] = asdict(spent)

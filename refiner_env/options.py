@@ -34,9 +34,13 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def add_options(parser: argparse.ArgumentParser, defaults: Any, prefix: str = "") -> None:
-    """Add one flag per field of the options object `defaults`; nested groups get the prefix `group.`."""
-    group = parser.add_argument_group(prefix.rstrip(".") or "settings")
+def add_options(parser: argparse.ArgumentParser, defaults: Any, prefix: str = "", *, title: str = "settings") -> None:
+    """Add one flag per field of the options object `defaults`; nested groups get the prefix `group.`.
+
+    Args:
+        title: what the help calls the flags without prefix.
+    """
+    group = parser.add_argument_group(prefix.rstrip(".") or title)
     for f in dataclasses.fields(defaults):
         value = getattr(defaults, f.name)
         if "section" in f.metadata:
