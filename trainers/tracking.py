@@ -67,7 +67,7 @@ def tracked(options: TrackingOptions, folder: Path, settings: Mapping[str, Any],
 
     Args:
         folder: the output folder; TensorBoard's files come into its `tensorboard`.
-        settings: what the run is made with, nested as it likes, stored with a new run.
+        settings: what the run is made with, nested as it likes.
         console: where to warn.
 
     Raises:
@@ -112,7 +112,7 @@ def _started(options: TrackingOptions, folder: Path, settings: Mapping[str, Any]
             tracker.start()
             if name == "wandb":  # its own steps only grow; ours begin again with every stage
                 tracker.tracker.define_metric("*", step_metric="step")
-            if not resumed:
+            if name != "tensorboard" or not resumed:  # it would store them once more, Trackio would lose them
                 tracker.store_init_configuration(flat(settings))
         except Exception as error:
             raise RefinerError(f"--report-to {name} does not start: {reason(error)}.") from None
