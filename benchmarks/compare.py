@@ -37,6 +37,7 @@ from refiner_env.tasks import TASKS, resolve_task
 from refiner_env.types import Task
 from trainers.progress import Progress, quiet_libraries
 from trainers.refiner import check_options
+from trainers.tracking import NO_TRACKING, TrackingOptions, check_trackers, tracked
 
 PACKAGES = ("torch", "transformers", "trl", "gymnasium", "peft", "datasets", "sentencepiece", "numpy")
 
@@ -59,13 +60,22 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted run in the folder")
     parser.add_argument("--overwrite", action="store_true", help="delete what is in the folder first")
     add_options(parser, defaults)
+    add_options(parser, TrackingOptions(), title="tracking")
     args = parser.parse_args(argv)
     options = read_options(defaults, vars(args))
     options = replace(options, task=defaults.task)  # however it was spelled
     short = TASKS.short(resolve_task(defaults.task).name)
     folder = args.out or Path("runs") / (name if short == "mwp" else f"{name}-{short}")
     quiet_libraries()
-    compare(options, folder, Console(markup=False, emoji=False), name, resume=args.resume, overwrite=args.overwrite)
+    compare(
+        options,
+        folder,
+        Console(markup=False, emoji=False),
+        name,
+        resume=args.resume,
+        overwrite=args.overwrite,
+        tracking=read_options(TrackingOptions(), vars(args)),
+    )
     return 0
 
 
@@ -77,6 +87,7 @@ def compare(
     *,
     resume: bool = False,
     overwrite: bool = False,
+    tracking: TrackingOptions = NO_TRACKING,
 ) -> list[dict[str, Any]]:
     """Run or resume a comparison.
 
@@ -87,6 +98,7 @@ def compare(
         RefinerError: the folder is in use or belongs to another run, or the options do not fit.
     """
     task = resolve_task(options.task)
+    check_trackers(tracking)
     resolve_reward(options.ppo.reward)
     for critic in options.critics:
         if critic != "learned":  # that one is trained here
@@ -110,7 +122,8 @@ def compare(
     _claim(folder, header, resume=resume, overwrite=overwrite)
     results = folder / "results.jsonl"
     try:
-        _run(options, task, splits, folder, console)
+        with tracked(tracking, folder, header, console) as track:
+            _run(options, task, splits, folder, Progress(console, track=track))
     except KeyboardInterrupt:
         console.print(f"\nInterrupted. Finished parts are in {folder}; the same command with --resume goes on.")
         raise
@@ -121,10 +134,9 @@ def compare(
     return rows
 
 
-def _run(options: CompareOptions, task: Task[Any], splits: Splits, folder: Path, console: Console) -> None:
+def _run(options: CompareOptions, task: Task[Any], splits: Splits, folder: Path, progress: Progress) -> None:
     results = folder / "results.jsonl"
     rows = read_rows(results)
-    progress = Progress(console)
     for seed in options.seeds:
         seed_folder = folder / f"seed-{seed}"
         models = Training(options, task, splits, seed, seed_folder, progress).run()

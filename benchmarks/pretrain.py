@@ -19,6 +19,7 @@ from refiner_env.options import Parser, add_options, flag, option, read_options,
 from trainers.learning import Outcome, Run, RunOptions
 from trainers.pretrain import GROWN_AT, PHASES, PretrainOptions, build_base, pretrain, skill_losses
 from trainers.progress import Progress, quiet_libraries
+from trainers.tracking import NO_TRACKING, TrackingOptions, check_trackers, tracked
 
 
 @dataclass(frozen=True)
@@ -42,21 +43,34 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder for the model, its card and its metrics")
     parser.add_argument("--overwrite", action="store_true", help="delete what is in the folder first")
     add_options(parser, PretrainCommand())
+    add_options(parser, TrackingOptions(), title="tracking")
     args = parser.parse_args(argv)
     options = read_options(PretrainCommand(), vars(args))
     check_spec(SCRATCH + options.size)
     quiet_libraries()
-    run(options, args.out, Console(), overwrite=args.overwrite)
+    tracking = read_options(TrackingOptions(), vars(args))
+    run(options, args.out, Console(), overwrite=args.overwrite, tracking=tracking)
     return 0
 
 
-def run(options: PretrainCommand, folder: Path, console: Console, *, overwrite: bool = False) -> None:
+def run(
+    options: PretrainCommand,
+    folder: Path,
+    console: Console,
+    *,
+    overwrite: bool = False,
+    tracking: TrackingOptions = NO_TRACKING,
+) -> None:
     """Pre-train and save; the folder then holds a model that `from_pretrained` reads, and its card."""
+    check_trackers(tracking)
     claim(folder, "pretrain.json", overwrite=overwrite)
     (folder / "pretrain.json").write_text(json.dumps(to_dict(options), indent=2) + "\n")
     torch.manual_seed(options.seed)
     lm = build_base(options.size, options.train, options.seed)
-    with Progress(console, folder / "metrics.jsonl").stage("pretrain") as update:
+    with (
+        tracked(tracking, folder, to_dict(options), console) as track,
+        Progress(console, folder / "metrics.jsonl", track).stage("pretrain") as update,
+    ):
         outcome = pretrain(lm, options.train, Run(options.seed, update, options.run))
     lm.save(folder)
     losses = skill_losses(lm, options.train.held_out)

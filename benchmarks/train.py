@@ -37,6 +37,7 @@ from trainers.evaluation import critic_figures
 from trainers.learning import Outcome, Run, RunOptions
 from trainers.progress import Progress, quiet_libraries
 from trainers.refiner import RefinerOptions, check_options, train_refiner
+from trainers.tracking import NO_TRACKING, TrackingOptions, check_trackers, tracked
 from trainers.warm_start import WarmStartOptions, first_accuracy, warm_start, warm_start_share
 
 RECORD = "training.json"
@@ -160,6 +161,7 @@ def main(argv: Sequence[str]) -> int:
         sub.add_argument("--overwrite", action="store_true", help="delete what is in the folder first")
         sub.add_argument("--resume", action="store_true", help="go on with the interrupted training in the folder")
         add_options(sub, defaults, names=NAMES[name].same)
+        add_options(sub, TrackingOptions(), title="tracking")
         NAMES[name].add(sub)
     if not argv or argv[0].startswith("-"):
         parser.parse_args(argv)  # help, or what is missing
@@ -174,7 +176,8 @@ def main(argv: Sequence[str]) -> int:
     if what in IN_EPOCHS and options.epochs and given["train.steps"] is not None:
         raise OptionError("--epochs and --train.steps both say how long to train: give one of them.")
     quiet_libraries()
-    train(what, options, args.out, Console(), overwrite=args.overwrite, resume=args.resume)
+    tracking = read_options(TrackingOptions(), given)
+    train(what, options, args.out, Console(), overwrite=args.overwrite, resume=args.resume, tracking=tracking)
     return 0
 
 
@@ -198,7 +201,14 @@ def _begun(what: str, folder: Path, given: Mapping[str, Any]) -> Any:
 
 
 def train(
-    what: str, options: Any, folder: Path, console: Console, *, overwrite: bool = False, resume: bool = False
+    what: str,
+    options: Any,
+    folder: Path,
+    console: Console,
+    *,
+    overwrite: bool = False,
+    resume: bool = False,
+    tracking: TrackingOptions = NO_TRACKING,
 ) -> None:
     """Train what the options describe and save it in `folder`, with metrics.jsonl and training.json.
 
@@ -206,6 +216,7 @@ def train(
         RefinerError: the folder is in use, or the options do not fit.
     """
     task = resolve_task(options.task)
+    check_trackers(tracking)
     if what == "refiner":
         resolve_critic(options.critic, task)
         check_options(options.train, options.warm_start_share, "--train", "--warm-start-share")
@@ -235,10 +246,12 @@ def train(
         claim(folder, RECORD, overwrite=overwrite, advice="--resume to go on, --overwrite to delete it")
         _write_record(folder, record)
     checkpoints = Checkpoints(folder / "checkpoints", options.run.checkpoint_every, options.run.keep)
-    with Progress(console, folder / "metrics.jsonl").stage(f"train {what}") as update:
-        outcome: Outcome = _TRAINERS[what](
-            lm, task, splits, options, Run(options.seed, update, options.run, checkpoints)
-        )
+    with (
+        tracked(tracking, folder, record, console) as track,
+        Progress(console, folder / "metrics.jsonl", track).stage(f"train {what}") as update,
+    ):
+        run = Run(options.seed, update, options.run, checkpoints)
+        outcome: Outcome = _TRAINERS[what](lm, task, splits, options, run)
     record |= {"spent": asdict(outcome.spent), "dev": outcome.best}
     critic = None
     if what == "critic-rl":

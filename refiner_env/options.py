@@ -138,13 +138,15 @@ def add_options(
     defaults: Any,
     prefix: str = "",
     names: Mapping[str, Sequence[str]] | None = None,
+    title: str = "settings",
 ) -> None:
     """Add one flag per field of the options object `defaults`; nested groups get the prefix `group.`.
 
     Args:
         names: further flags of a field, by its place: `{"train.batch_size": ["--batch-size"]}`.
+        title: what the help calls the flags without prefix.
     """
-    group = parser.add_argument_group(prefix.rstrip(".") or "settings")
+    group = parser.add_argument_group(prefix.rstrip(".") or title)
     for f in dataclasses.fields(defaults):
         value = getattr(defaults, f.name)
         if "section" in f.metadata:

@@ -18,8 +18,8 @@ from rich.live import Live
 from refiner_env.errors import RefinerError
 from trainers.status import Status
 
-Track = Callable[[Mapping[str, float], int | None], None]
-"""(figures by name, the step that they belong to) -> None: passes them on, as `trainers/tracking.py` does."""
+Track = Callable[[Mapping[str, float], int], None]
+"""(figures by name, their step) -> None: passes them on, as `trainers/tracking.py` does."""
 
 _PLAIN_EVERY_S = 20.0
 
@@ -33,6 +33,11 @@ def quiet_libraries() -> None:
     for library in ("transformers", "trl"):
         warnings.filterwarnings("ignore", module=library)
     warnings.filterwarnings("ignore", category=FutureWarning)
+
+
+def say(console: Console, text: str) -> None:
+    """Print a line as it is, above the live display where there is one."""
+    console.print(text, soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 
 def is_main_process() -> bool:
@@ -75,7 +80,7 @@ class Progress:
     Args:
         console: where to show; None shows nothing.
         metrics_file: JSON lines, one per update or notice; None keeps none.
-        track: takes the numbers of each update, named `stage/figure`.
+        track: takes the numbers of each update that has a step, named `stage/figure`.
     """
 
     def __init__(
@@ -129,7 +134,7 @@ class Progress:
 
     def _print(self, text: str) -> None:
         if self.console:
-            self.console.print(text, soft_wrap=True, highlight=False, markup=False, emoji=False)
+            say(self.console, text)
 
 
 class _Stage(Update):
@@ -139,23 +144,24 @@ class _Stage(Update):
         self,
         status: Status,
         show: Callable[[], None],
-        say: Callable[[str], None],
+        tell: Callable[[str], None],
         log: MetricsFile | None,
         track: Track,
     ) -> None:
-        self.status, self.show, self.say, self.log, self.track = status, show, say, log, track
+        self.status, self.show, self.tell, self.log, self.track = status, show, tell, log, track
         self.step: int | None = None
 
     def __call__(self, done: float, **metrics: Any) -> None:
         self.status.update(done, metrics)
         self.show()
         row = self._write(done=round(done, 4), **metrics)
-        self.step = row.get("step", self.step)
-        numbers = {k: v for k, v in row.items() if isinstance(v, int | float) and k != "step"}
-        self.track({f"{self.status.name.replace(' ', '_')}/{k}": v for k, v in numbers.items()}, self.step)
+        if "step" in row:
+            self.step = step = row.pop("step")
+            stage = self.status.name.replace(" ", "_")
+            self.track({f"{stage}/{key}": value for key, value in row.items() if isinstance(value, int | float)}, step)
 
     def notice(self, text: str, **fields: Any) -> None:
-        self.say(f"{self.status.name}: {text}")
+        self.tell(f"{self.status.name}: {text}")
         step = {} if self.step is None else {"step": self.step}
         self._write(event=text, **(step | fields))
 
@@ -192,7 +198,8 @@ class MetricsFile:
                 while rest:  # on a full disk a part of it may still go in
                     rest = rest[file.write(rest) :]
             except OSError:
-                file.truncate(before)
+                with contextlib.suppress(OSError):
+                    file.truncate(before)
                 raise
 
     def resume(self, stage: str, step: int) -> None:
