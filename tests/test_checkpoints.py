@@ -82,6 +82,12 @@ def test_the_only_checkpoint_damaged_means_to_begin_anew(tmp_path: Path) -> None
         kept.latest()
 
 
+def write_three(kept: Checkpoints) -> None:
+    for step in range(2, 5):
+        kept.save_best(step, tensors(step)["weights"])
+        kept.save(step, tensors(step), {"best": step})
+
+
 @pytest.mark.parametrize("moment", range(1, 9))
 def test_whatever_moment_it_is_cut_at_only_whole_ones_are_seen(
     tmp_path: Path, moment: int, monkeypatch: pytest.MonkeyPatch
@@ -111,9 +117,7 @@ def test_whatever_moment_it_is_cut_at_only_whole_ones_are_seen(
         patch.setattr(Path, "rename", cut(Path.rename))
         patch.setattr(module.shutil, "rmtree", cut(module.shutil.rmtree))
         with pytest.raises(Killed):
-            for step in range(2, 5):
-                kept.save_best(step, tensors(step)["weights"])
-                kept.save(step, tensors(step), {"best": step})
+            write_three(kept)
     last = kept.latest()
     assert last is not None
     found, state = kept.load(last)
