@@ -42,9 +42,11 @@ def say(console: Console, text: str) -> None:
 
 def is_main_process() -> bool:
     """Whether this process is the one of several that shows, logs and saves; true of a single one."""
+    import torch
     from accelerate import PartialState
 
-    main: bool = PartialState().is_main_process
+    # The state is made once for the whole process, and processes on CPUs find each other only if it is made for CPUs.
+    main: bool = PartialState(cpu=not torch.cuda.is_available()).is_main_process
     return main
 
 
