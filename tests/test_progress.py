@@ -6,8 +6,11 @@ import contextlib
 import io
 import json
 import math
+import os
 import resource
 import struct
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -197,6 +200,27 @@ def test_other_processes_show_and_keep_nothing(tmp_path: Path, monkeypatch: pyte
         update.notice("seen by nobody")
         update.resume(0)
     assert not list(tmp_path.iterdir()) and not screen.export_text()
+
+
+TWO_PROCESSES = """
+import sys
+from pathlib import Path
+from accelerate import Accelerator
+from trainers.progress import Progress
+
+with Progress(None, Path(sys.argv[1])).stage("s") as update:
+    processes = Accelerator().num_processes
+    update(1.0, step=1, processes=processes)
+"""
+
+
+def test_of_two_processes_one_keeps_the_figures(tmp_path: Path) -> None:
+    script, path = tmp_path / "script.py", tmp_path / "metrics.jsonl"
+    script.write_text(TWO_PROCESSES)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([*launch, str(script), str(path)], env=environment, check=True, capture_output=True, timeout=300)
+    assert rows(path) == [{"stage": "s", "done": 1.0, "step": 1, "processes": 2}]
 
 
 def test_nobody_is_told_where_nobody_listens() -> None:
