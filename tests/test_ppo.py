@@ -20,10 +20,6 @@ from refiner_env.types import Attempt, Problem
 OPTIONS = PPOOptions(batch_size=16, epochs=2, learning_rate=1e-12)
 
 
-def quiet(done: float, **metrics: object) -> None:
-    """Shows nothing."""
-
-
 def test_every_dropout_is_removed(lm: LanguageModel) -> None:
     model = lm.clone()
     remove_dropout(model.model)
@@ -63,12 +59,12 @@ def test_at_no_learning_rate_the_ratio_is_one_and_the_kl_zero(
 ) -> None:
     model = lm.clone()
     model.max_new_tokens = 16
-    spent, records = train_ppo(model, task, train, OPTIONS, token_budget=4_000, seed=0, update=quiet)
+    outcome, records = train_ppo(model, task, train, OPTIONS, token_budget=4_000)
     first = records[0]
     assert first["ratio"] == pytest.approx(1.0, abs=1e-5)
     assert first["kl"] == pytest.approx(0.0, abs=1e-4)
     assert first["approx_kl"] == pytest.approx(0.0, abs=1e-8)
-    assert spent.steps == len(records) * OPTIONS.epochs and spent.tokens >= 4_000
+    assert outcome.spent.steps == len(records) * OPTIONS.epochs and outcome.spent.tokens >= 4_000
 
 
 def test_reward_rises_on_a_toy_problem(lm: LanguageModel, task: MathWordProblem, train: list[Problem]) -> None:
@@ -87,7 +83,7 @@ def test_reward_rises_on_a_toy_problem(lm: LanguageModel, task: MathWordProblem,
     torch.manual_seed(0)
     np.random.seed(0)
     options = PPOOptions(batch_size=32, epochs=4, learning_rate=1e-3, kl_coef=0.0, temperature=1.0)
-    _, records = train_ppo(model, task, train, options, token_budget=140_000, seed=0, update=quiet, reward=reward)
+    _, records = train_ppo(model, task, train, options, token_budget=140_000, reward=reward)
     rewards = [r["reward"] for r in records]
     assert sum(rewards[-3:]) / 3 > sum(rewards[:3]) / 3 + 0.3
     assert share(model) > before + 0.3
@@ -112,7 +108,7 @@ def test_rollouts_are_steps_of_the_vector_environment(
 
     model = lm.clone()
     model.max_new_tokens = 6
-    _, records = train_ppo(model, task, train, OPTIONS, token_budget=4_000, seed=0, update=quiet, reward=reward)
+    _, records = train_ppo(model, task, train, OPTIONS, token_budget=4_000, reward=reward)
     assert len(steps) == len(records)
     assert seen == [pair for uids, actions in steps for pair in zip(uids, actions, strict=True)]
     assert len({uid for uid, _ in seen}) > 16

@@ -30,6 +30,7 @@ from trainers.progress import SILENT, Update
 CHECKS = 8
 """How often weights are scored on development problems in one training, the same for every arm."""
 AUTO = "auto"
+SCHEDULES = ("linear", "cosine", "constant")
 PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -37,9 +38,7 @@ PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16}
 class RunOptions:
     """How any training is run: optimizer, memory, interruptions."""
 
-    schedule: str = option(
-        "linear", "how the learning rate goes on after its rise", choices=("linear", "cosine", "constant")
-    )
+    schedule: str = option("linear", "how the learning rate goes on after its rise", choices=SCHEDULES)
     warmup: float = option(0.05, "share of training in which the learning rate rises", low=0.0, high=1.0)
     weight_decay: float = option(0.0, "AdamW weight decay, of matrices alone", low=0.0)
     clip: float = option(1.0, "gradients are scaled down to this norm; 0 leaves them", low=0.0)
@@ -114,14 +113,23 @@ class Outcome:
 class Learner:
     """A model with its optimizer: accumulate losses with `backward`, then `step`.
 
+    Args:
+        beside: what else is trained, by names that the model does not have.
+
     Attributes:
         spent: of all processes, up to the last step.
         now: of this process, in the present step.
     """
 
-    def __init__(self, lm: LanguageModel, learning_rate: float, options: RunOptions = RunOptions()) -> None:
+    def __init__(
+        self,
+        lm: LanguageModel,
+        learning_rate: float,
+        options: RunOptions = RunOptions(),
+        beside: Mapping[str, torch.nn.Parameter] | None = None,
+    ) -> None:
         self.lm, self.learning_rate, self.options = lm, learning_rate, options
-        self.trained = lm.trained()
+        self.trained = {**lm.trained(), **(beside or {})}
         decayed = [p for p in self.trained.values() if p.ndim > 1]
         others = [p for p in self.trained.values() if p.ndim <= 1]
         groups = [{"params": decayed, "weight_decay": options.weight_decay}, {"params": others, "weight_decay": 0.0}]
@@ -131,10 +139,7 @@ class Learner:
         self.uids: list[str] = []
         self.skipped_in_row = 0
         self.largest = 0
-        lm.precision = PRECISIONS[options.precision]
-        if options.gradient_checkpointing:
-            lm.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        lm.model.train()
+        prepare(lm, options)
 
     def backward(
         self,
@@ -169,11 +174,21 @@ class Learner:
         return total(summed)[0] / count if count else 0.0
 
     def step(self, done: float) -> bool:
-        """One optimizer step; `done` is the fraction of training behind us, for the learning rate.
+        """One optimizer step, counted; `done` is the fraction of training behind us, for the learning rate.
 
         Returns:
             Whether it was done. Where the gradient is not finite it is skipped, and the weights are untouched.
         """
+        finite = self.move(done)
+        self.skipped_in_row = 0 if finite else self.skipped_in_row + 1
+        now = total(self.now.tokens, self.now.rollout_tokens, self.now.critic_failures)
+        tokens, written, failures = map(int, now)
+        self.spent += Spent(1, tokens, written, critic_failures=failures, skipped=int(not finite))
+        self.forget()
+        return finite
+
+    def move(self, done: float) -> bool:
+        """Change the weights by the gradients of all processes, if these are finite; whether they were."""
         gradients = []
         for p in self.trained.values():
             if p.grad is None:
@@ -186,11 +201,6 @@ class Learner:
             for group in self.optimizer.param_groups:
                 group["lr"] = self.learning_rate * scheduled(done, self.options)
             self.optimizer.step()
-        self.skipped_in_row = 0 if finite else self.skipped_in_row + 1
-        now = total(self.now.tokens, self.now.rollout_tokens, self.now.critic_failures)
-        tokens, written, failures = map(int, now)
-        self.spent += Spent(1, tokens, written, critic_failures=failures, skipped=int(not finite))
-        self.forget()
         return finite
 
     def forget(self) -> None:
@@ -221,6 +231,14 @@ class Learner:
             name, _, what = key.rpartition("/")
             p = self.trained[name]
             self.optimizer.state[p][what] = value.to(p.device)
+
+
+def prepare(lm: LanguageModel, options: RunOptions) -> None:
+    """Have a model compute as the options say, ready to be trained."""
+    lm.precision = PRECISIONS[options.precision]
+    if options.gradient_checkpointing:
+        lm.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    lm.model.train()
 
 
 def scheduled(done: float, options: RunOptions) -> float:
@@ -340,6 +358,8 @@ def fit(
     checks: int = CHECKS,
     keep_best: bool = True,
     writers: Sequence[LanguageModel] = (),
+    beside: Mapping[str, torch.nn.Parameter] | None = None,
+    records: list[dict[str, float]] | None = None,
 ) -> Outcome:
     """Train `lm` in place for a number of steps or of tokens, whichever is given.
 
@@ -348,13 +368,15 @@ def fit(
         score_start: also before training; then the weights before it may be chosen, too.
         keep_best: whether the best weights stay, or the last.
         writers: models whose generated tokens count as rollout; those of `score` never do.
+        beside: what else is trained (`Learner`). The best weights do not hold it.
+        records: takes the figures of every step, of those before a resumption, too.
 
     Raises:
         TrainingError: too many steps in a row without a finite gradient.
         CheckpointError: a checkpoint cannot be written, or the last one is damaged.
         Interrupted: SIGTERM or Ctrl-C; a checkpoint was written first.
     """
-    learner, kept = Learner(lm, learning_rate, run.options), run.checkpoints
+    learner, kept = Learner(lm, learning_rate, run.options, beside), run.checkpoints
     best = BestWeights(lm, score, kept, keep=keep_best)
     spent, resumed = learner.spent, kept.latest() if kept else None
     if kept:
@@ -365,6 +387,8 @@ def fit(
         best.resume(state, tensors.get("best", {}))
         learner.spent = spent = Spent(**state["spent"])
         learner.micro, lm.cut_prompts = state["micro"], state["cut_prompts"]
+        if records is not None:
+            records[:] = state["records"]
     started = time.monotonic() - spent.wall_s
 
     def progress() -> float:
@@ -374,6 +398,8 @@ def fit(
         number, spent = learner.spent.steps, replace(learner.spent, wall_s=time.monotonic() - started)
         if kept and processes().is_main_process and number not in kept.steps():
             state = {"spent": asdict(spent), "micro": learner.micro, "cut_prompts": lm.cut_prompts, **best.state()}
+            if records is not None:
+                state["records"] = records
             kept.save(number, learner.state(), state)
 
     if score_start and not best.checks:
@@ -383,6 +409,8 @@ def fit(
     with Interruption() as interruption:
         while done < 1.0 and not (patience and best.stale >= patience):
             figures = _one_step(learner, step, run, done, writers)
+            if records is not None:
+                records.append(dict(figures))
             before, done = done, progress()
             number = learner.spent.steps
             if int(done * checks) > int(before * checks):
