@@ -287,7 +287,9 @@ class LanguageModel(ABC):
 
 def draws(seeds: Sequence[int], length: int) -> torch.Tensor:
     """Uniform numbers in [0, 1), (N, length): row by row from the seeds, the same on every device and in any batch."""
-    return torch.from_numpy(np.stack([np.random.default_rng(seed).random(length) for seed in seeds]))
+    return torch.from_numpy(
+        np.array([np.random.default_rng(seed).random(length) for seed in seeds]).reshape(-1, length)
+    )
 
 
 class NucleusSampling(LogitsProcessor):

@@ -1,7 +1,7 @@
 """`python -m benchmarks.trainer_speed`: steps a second of our training loop and of transformers' Seq2SeqTrainer.
 
-The same model, problems, batch size and optimizer, in turn in one run, so that the ratio holds whatever else the machine
-does. Theirs reads tokens that were made beforehand; ours makes them in each step, as REFINER has to.
+The same model, problems, batch size and optimizer, in turn in one run, so that the ratio holds whatever else the
+machine does. Theirs reads tokens that were made beforehand; ours makes them in each step, as REFINER has to.
 """
 
 from __future__ import annotations

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from agents.critic import WRITES, LearnedCritic
-from agents.generator import Generator
 from agents.lm import LanguageModel
-from agents.prompts import critic_prompts
+from agents.prompts import critic_prompts, generator_prompt
 from data.negatives import CriticPair, critic_pair, critic_pairs
 from data.variations import varied
 from refiner_env.options import option
@@ -22,8 +21,7 @@ from refiner_env.types import Problem, Task
 from trainers.batches import batch
 from trainers.evaluation import critic_figures
 from trainers.learning import Batch, Outcome, Run, fit, step_seed, supervised
-from trainers.processes import total
-from trainers.rollout import play
+from trainers.processes import gathered, share, total
 from trainers.warm_start import first_accuracy, solved
 
 
@@ -82,8 +80,14 @@ def train_critic(
     if generator and options.own_share:
         judged += attempts(generator, task, dev, None)
         rounds = [
-            attempts(generator, task, _vary(task, train, options.variation_share, rng), options.own_top_p)
-            for _ in range(options.own_samples)
+            attempts(
+                generator,
+                task,
+                _vary(task, train, options.variation_share, rng),
+                options.own_top_p,
+                step_seed(run.seed, "own", number),
+            )
+            for number in range(options.own_samples)
         ]
         own = [list(pairs) for pairs in zip(*rounds, strict=True)]
     outcome = fit(
@@ -100,11 +104,16 @@ def train_critic(
 
 
 def attempts(
-    generator: LanguageModel, task: Task[Any], problems: Sequence[Problem], top_p: float | None
+    generator: LanguageModel, task: Task[Any], problems: Sequence[Problem], top_p: float | None, seed: int = 0
 ) -> list[CriticPair]:
-    """The generator's first hypothesis on each problem, labelled by the oracle; greedy where `top_p` is None."""
-    episodes = play(Generator(generator, top_p), task, problems, critic="none", turns=1, stop="never")
-    return [critic_pair(task, e.problem, e.turns[0].hypothesis) for e in episodes]
+    """The generator's first hypothesis on each problem, labelled by the oracle; greedy where `top_p` is None.
+
+    What it samples follows from seed and place. Several processes write a share each, and all get all pairs.
+    """
+    mine = share(range(len(problems)))
+    prompts, seeds = [generator_prompt(problems[i].text) for i in mine], [step_seed(seed, i) for i in mine]
+    written = gathered(generator.generate(prompts, top_p=top_p, seeds=seeds))
+    return [critic_pair(task, p, z) for p, z in zip(problems, written, strict=True)]
 
 
 def critic_batches(

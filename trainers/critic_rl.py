@@ -3,6 +3,9 @@
 REINFORCE with group-relative advantages, as CTRL (arXiv 2502.03492) trains critics: for each hypothesis several
 feedbacks are sampled, each is paid in the critic's environment (`refiner_env.critic_referee`), and its advantage is the
 reward above the mean of its group. One update for each rollout, so there are no ratios to clip, and no value model.
+
+Several processes review the same hypotheses as one would; only a generator that draws, as the scripted editor does,
+answers with other draws in each.
 """
 
 from __future__ import annotations
@@ -63,20 +66,18 @@ def train_critic_rl(
         `dev`, before training and at every check. Sampled feedback is what training improves, greedy what a critic
         gives.
     """
-    env = _environment(most_of(options.batch_size) * options.samples, task, train, generator, options)
-    mine = share(dev)
-    judged = _environment(max(1, len(mine)), task, mine or dev, generator, options)
+    size = max(options.batch_size, most_of(options.batch_size) * options.samples)
+    env = _environment(size, task, train, generator, options)
+    judged = _environment(len(dev), task, dev, generator, options)
 
     def step(learner: Learner, number: int) -> dict[str, float]:
         order = batch(len(train), options.batch_size, step_seed(run.seed, "problems"), number)
-        return {"reward": critic_rl_step(learner, env, share(order), options.samples, step_seed(run.seed, number))}
+        return {"reward": critic_rl_step(learner, env, order, options.samples, step_seed(run.seed, number))}
 
     def earned(top_p: float | None) -> float:
-        observations, _ = judged.reset(seed=run.seed, options={"index": range(len(mine))})
-        prompts = critic_prompts(observations["problem"], observations["hypothesis"])
+        prompts = _review(judged, share(_firsts(judged, range(len(dev)), run.seed)))
         seeds = [step_seed(run.seed, "score", prompt) for prompt in prompts]
-        rewards = judged.step(lm.generate(prompts, top_p=top_p, seeds=seeds))[1]
-        return float(np.mean(gathered(rewards[: len(mine)].tolist())))
+        return float(np.mean(gathered(_answer(judged, lm.generate(prompts, top_p=top_p, seeds=seeds)).tolist())))
 
     return fit(
         lm,
@@ -91,19 +92,21 @@ def train_critic_rl(
 
 
 def critic_rl_step(learner: Learner, env: CriticVectorEnv, places: Sequence[int], samples: int, seed: int) -> float:
-    """Gradients of one rollout of `samples` feedbacks on each of this process's hypotheses.
+    """Gradients of one rollout: `samples` feedbacks on each hypothesis of this process's share.
+
+    Args:
+        env: of at least as many sub-environments as `places`, and as feedbacks of a share.
+        places: of all processes' problems.
 
     Returns:
         The rollout's mean reward, over all processes.
     """
-    observations, _ = env.reset(seed=seed % 2**32, options={"index": places})
     # One hypothesis for each group, or its rewards could not be compared.
-    groups = [(i, z) for i, z in zip(places, observations["hypothesis"], strict=False) for _ in range(samples)]
-    observations, _ = env.reset(options={"index": [i for i, _ in groups], "hypothesis": [z for _, z in groups]})
-    prompts = critic_prompts(observations["problem"], observations["hypothesis"])
+    groups = [first for first in share(_firsts(env, places, seed % 2**32)) for _ in range(samples)]
+    prompts = _review(env, groups)
     seeds = [step_seed(seed, i, k % samples) for k, (i, _) in enumerate(groups)]
     feedback = learner.lm.generate(prompts, top_p=1.0, seeds=seeds)
-    rewards = env.step(feedback)[1]
+    rewards = _answer(env, feedback)
     advantages = group_advantages(rewards, samples)
     told = np.flatnonzero(advantages)  # a group whose feedbacks all earn the same teaches nothing
     learning, everything, earned = total(len(told), len(prompts), float(rewards.sum()))
@@ -112,6 +115,26 @@ def critic_rl_step(learner: Learner, env: CriticVectorEnv, places: Sequence[int]
         chosen = [prompts[i] for i in told], [feedback[i] for i in told]
         learner.backward(uids, *chosen, weight=learning / everything, weights=advantages[told].tolist())
     return earned / everything
+
+
+def _firsts(env: CriticVectorEnv, places: Sequence[int], seed: int) -> list[tuple[int, str]]:
+    """These problems' places with the hypotheses to review: every process draws all, so that all agree."""
+    observations, _ = env.reset(seed=seed, options={"index": places})
+    return list(zip(places, observations["hypothesis"], strict=False))
+
+
+def _review(env: CriticVectorEnv, firsts: Sequence[tuple[int, str]]) -> list[str]:
+    """Put these hypotheses up for review, and return the critic's prompts."""
+    given = {"index": [i for i, _ in firsts], "hypothesis": [z for _, z in firsts]}
+    observations, _ = env.reset(options=given)
+    n = len(firsts)
+    return critic_prompts(observations["problem"][:n], observations["hypothesis"][:n])
+
+
+def _answer(env: CriticVectorEnv, feedback: Sequence[str]) -> np.ndarray[Any, Any]:
+    """The rewards of this feedback; sub-environments without any sit out."""
+    rewards: np.ndarray[Any, Any] = env.step([*feedback, *[""] * (env.num_envs - len(feedback))])[1]
+    return rewards[: len(feedback)]
 
 
 def group_advantages(rewards: np.ndarray[Any, Any], samples: int) -> np.ndarray[Any, Any]:

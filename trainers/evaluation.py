@@ -9,6 +9,7 @@ from typing import Any
 from data.negatives import CriticPair
 from refiner_env.agreement import CriticFigures
 from refiner_env.types import Critic, Episode, ParseFailure, Task
+from trainers.processes import gathered, share
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,8 @@ def turn_figures(task: Task[Any], episodes: Sequence[Episode], turns: int) -> Tu
 
 
 def critic_figures(task: Task[Any], critic: Critic, pairs: Sequence[CriticPair]) -> CriticFigures:
-    """Review every pair in one call and compare with its oracle feedback."""
-    visible = [p.problem if critic.uses_gold else p.problem.without_gold() for p in pairs]
-    said = critic.critique(visible, [p.hypothesis for p in pairs])
+    """Review every pair in one call, of each process on its share, and compare with its oracle feedback."""
+    mine = share(pairs)
+    visible = [p.problem if critic.uses_gold else p.problem.without_gold() for p in mine]
+    said = gathered(critic.critique(visible, [p.hypothesis for p in mine]))
     return CriticFigures.of(said, [task.read_feedback(p.feedback) for p in pairs])

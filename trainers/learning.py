@@ -24,7 +24,7 @@ from refiner_env.errors import Interrupted, OptionError, TrainingError
 from refiner_env.options import option
 from trainers.checkpoints import Checkpoints
 from trainers.interruption import Interruption
-from trainers.processes import add_up, processes, share, total
+from trainers.processes import add_up, gathered, once, processes, share, total
 from trainers.progress import SILENT, Update
 
 CHECKS = 8
@@ -327,8 +327,8 @@ class BestWeights:
         if self.keep and (not self.best or figures[name] > self.best[name]):
             self.best, self.stale = self.checks[-1], 0
             self._weights = {name: p.detach().clone() for name, p in self.lm.trained().items()}
-            if self.checkpoints and processes().is_main_process:
-                self.checkpoints.save_best(step, self._weights)
+            if kept := self.checkpoints:
+                once(lambda: kept.save_best(step, self._weights))
 
     def restore(self) -> None:
         """Put the best weights back."""
@@ -386,7 +386,7 @@ def fit(
         learner.restore(tensors)
         best.resume(state, tensors.get("best", {}))
         learner.spent = spent = Spent(**state["spent"])
-        learner.micro, lm.cut_prompts = state["micro"], state["cut_prompts"]
+        learner.micro, lm.cut_prompts = state["micro"], spent.cut_prompts if processes().is_main_process else 0
         if records is not None:
             records[:] = state["records"]
     started = time.monotonic() - spent.wall_s
@@ -394,13 +394,14 @@ def fit(
     def progress() -> float:
         return min(1.0, learner.spent.steps / steps if steps else learner.spent.tokens / (token_budget or 1))
 
-    def checkpoint() -> None:
-        number, spent = learner.spent.steps, replace(learner.spent, wall_s=time.monotonic() - started)
-        if kept and processes().is_main_process and number not in kept.steps():
-            state = {"spent": asdict(spent), "micro": learner.micro, "cut_prompts": lm.cut_prompts, **best.state()}
-            if records is not None:
-                state["records"] = records
-            kept.save(number, learner.state(), state)
+    def so_far() -> Spent:
+        (cut,) = total(lm.cut_prompts)
+        return replace(learner.spent, wall_s=time.monotonic() - started, cut_prompts=int(cut))
+
+    def checkpoint(kept: Checkpoints) -> None:
+        number, tensors = learner.spent.steps, learner.state()
+        state = {"spent": asdict(so_far()), "micro": learner.micro, "records": records, **best.state()}
+        once(lambda: kept.save(number, tensors, state))
 
     if score_start and not best.checks:
         seed_step(run.seed, 0)
@@ -419,15 +420,13 @@ def fit(
             counts = {k: v for k in ("critic_failures", "skipped") if (v := getattr(learner.spent, k))}
             run.update(done, step=number, **figures, **best.latest, **counts, tokens=learner.spent.tokens)
             interrupted = interruption.agreed()
-            if not learner.skipped_in_row and (interrupted or (kept and kept.due(number))):
-                checkpoint()
+            if kept and not learner.skipped_in_row and (interrupted or kept.due(number)):
+                checkpoint(kept)
             if interrupted:
                 going_on = f"--resume goes on from the checkpoint in {kept.folder}" if kept else "nothing is kept"
                 raise Interrupted(interrupted, f"{Signals(interrupted).name} after step {number}: {going_on}.")
     best.restore()
-    (cut,) = total(lm.cut_prompts)
-    learner.spent = replace(learner.spent, wall_s=time.monotonic() - started, cut_prompts=int(cut))
-    return Outcome(learner.spent, best.checks, best.best)
+    return Outcome(so_far(), best.checks, best.best)
 
 
 def _one_step(
@@ -457,6 +456,7 @@ def _one_step(
         clear_device_cache(garbage_collection=True)
         run.update.notice(f"out of memory at step {number + 1}: {learner.micro} examples at once from now on")
     if not finite:
+        uids = gathered(uids)
         limit, shown = learner.options.max_skipped, ", ".join(uids[:8]) + (", ..." if len(uids) > 8 else "")
         told = f"step {number + 1} skipped: its gradient is not finite ({learner.skipped_in_row} in a row)"
         run.update.notice(told, step=number + 1, problems=uids)

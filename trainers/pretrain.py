@@ -17,6 +17,7 @@ from refiner_env.options import option
 from refiner_env.tasks import program as ir
 from refiner_env.types import ParseFailure, Problem
 from trainers.learning import Batch, Outcome, Run, fit, step_seed, supervised
+from trainers.processes import gathered, share
 
 PHASES: tuple[tuple[float, float, Mapping[str, float]], ...] = (
     (0.10, 0.1, {"copy": 1.0}),
@@ -120,7 +121,7 @@ def skill_accuracies(lm: LanguageModel, count: int, skills: Iterable[str] = SKIL
     figures: dict[str, float] = {}
     for name in skills:
         items = held_out(name, count)
-        outputs = lm.generate([prompt(e) for e in items])
+        outputs = gathered(lm.generate([prompt(e) for e in share(items)]))
         if name == "edit":
             figures |= _edit_figures(items, outputs)
         else:

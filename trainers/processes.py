@@ -7,14 +7,16 @@ reads from the environment who it is; started alone, a process has everything to
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from accelerate import PartialState
-from accelerate.utils import gather_object
+from accelerate.utils import broadcast_object_list, gather_object
+
+from refiner_env.errors import RefinerError
 
 T = TypeVar("T")
 
@@ -44,6 +46,24 @@ def gathered(mine: Sequence[T]) -> list[T]:
         return list(mine)
     parts: list[list[T]] = gather_object([list(mine)])
     return [part[i] for i in range(len(parts[0])) for part in parts if i < len(part)]
+
+
+def once(work: Callable[[], T]) -> T:
+    """What `work` returns, done by the main process while the others wait. Its RefinerError is raised by all."""
+    state = processes()
+    if state.num_processes == 1:
+        return work()
+    result: list[Any] = [None, None]
+    if state.is_main_process:
+        try:
+            result[0] = work()
+        except RefinerError as error:
+            result[1] = error
+    broadcast_object_list(result)
+    if result[1]:
+        raise result[1]
+    done: T = result[0]
+    return done
 
 
 def total(*values: float) -> list[float]:

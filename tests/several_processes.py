@@ -1,0 +1,131 @@
+"""Trainings of `test_processes.py`: run by one process and by several, each of which saves what it saw."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from agents.generator import Generator
+from agents.lm import LanguageModel, Loss
+from agents.models import open_model
+from refiner_env.errors import RefinerError
+from refiner_env.tasks import MathWordProblem
+from trainers.checkpoints import Checkpoints
+from trainers.critic import CriticOptions, train_critic
+from trainers.critic_rl import CriticRLOptions, train_critic_rl
+from trainers.interruption import Interrupted
+from trainers.learning import Outcome, Run, RunOptions
+from trainers.processes import once, processes
+from trainers.progress import Update
+from trainers.refiner import RefinerOptions, train_refiner
+from trainers.warm_start import WarmStartOptions, warm_start
+
+TASK = MathWordProblem()
+TRAIN = [TASK.generate(1, i, "easy") for i in range(8)]
+DEV = TRAIN[:3]
+Training = Callable[[LanguageModel, Run], Outcome]
+
+
+class Seen(Update):
+    """Keeps figures and notices; kills its process, where it is the last, after step `kill_after`."""
+
+    def __init__(self, kill_after: int = 0) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self.notices: list[dict[str, Any]] = []
+        self.kill_after = kill_after
+
+    def __call__(self, done: float, **figures: Any) -> None:
+        self.rows.append(figures)
+        if figures["step"] == self.kill_after and last():
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def notice(self, text: str, **fields: Any) -> None:
+        self.notices.append(fields)
+
+
+def last() -> bool:
+    return processes().process_index == processes().num_processes - 1
+
+
+def trainings(folder: Path) -> dict[str, Any]:
+    """What each training came to, by name."""
+    torch.manual_seed(0)
+    base = open_model("scratch:tiny", TASK, TRAIN)
+    base.max_new_tokens = 12
+
+    def fresh() -> LanguageModel:
+        lm = base.clone()
+        lm.max_new_tokens = 12
+        return lm
+
+    def seen(name: str, training: Training, options: RunOptions = RunOptions(), kill_after: int = 0) -> dict[str, Any]:
+        """Its figures, and the weights and optimizer of its last checkpoint."""
+        lm, update, kept = fresh(), Seen(kill_after), Checkpoints(folder / name, options.checkpoint_every, options.keep)
+        outcome = training(lm, Run(0, update, options, kept))
+        last_step = kept.steps()[-1]
+        spent = {k: v for k, v in vars(outcome.spent).items() if k != "wall_s"}
+        found = {"spent": spent, "checks": outcome.checks, "steps": kept.steps(), "rows": update.rows}
+        return found | {"notices": update.notices, "tensors": kept.load(last_step)[0], "weights": dict(lm.trained())}
+
+    def warm(steps: int, size: int) -> Training:
+        options = WarmStartOptions(steps=steps, batch_size=size, learning_rate=3e-3)
+        return lambda lm, run: warm_start(lm, TASK, TRAIN, DEV, options, run)
+
+    def interrupted(lm: LanguageModel, run: Run) -> Outcome:
+        try:
+            warm(4, 5)(lm, run)
+        except Interrupted as stop:
+            found["stopped"] = {"steps": run.checkpoints.steps() if run.checkpoints else [], "number": stop.number}
+        return warm(4, 5)(fresh(), run)
+
+    def not_finite(lm: LanguageModel, run: Run) -> Outcome:
+        plain = lm.loss
+
+        def loss(*args: Any) -> Loss:
+            computed, bad = plain(*args), last() and len(run.update.rows) == 1  # type: ignore[attr-defined]
+            return Loss(computed.total * float("nan"), computed.count, computed.tokens) if bad else computed
+
+        lm.loss = loss  # type: ignore[method-assign]
+        return warm(3, 5)(lm, run)
+
+    def feedback(lm: LanguageModel, run: Run) -> Outcome:
+        texts = (TASK.feedback(()).text, "The operator in #0 is incorrect.")
+        lm.generate = lambda prompts, *, top_p, seeds: [texts[s % 2] for s in seeds]  # type: ignore[method-assign]
+        options = CriticRLOptions(steps=2, batch_size=3, samples=2)
+        return train_critic_rl(lm, TASK, TRAIN, DEV, Generator(base), options, run)
+
+    found: dict[str, Any] = {}
+    every = RunOptions(checkpoint_every=1)
+    found["warm start"] = seen("warm", warm(24, 8), RunOptions(checkpoint_every=24, micro_batch="3"))
+    found["interrupted"] = seen("interrupted", interrupted, RunOptions(checkpoint_every=4), kill_after=2)
+    found["uninterrupted"] = seen("uninterrupted", warm(4, 5), RunOptions(checkpoint_every=4))
+    found["one problem"] = seen("one", warm(2, 1), every)
+    found["not finite"] = seen("nan", not_finite, every)
+    found["patience"] = seen("patience", warm(16, 1), RunOptions(checkpoint_every=1, patience=2))
+    own = CriticOptions(steps=2, batch_size=5, own_samples=1)
+    found["critic"] = seen(
+        "critic", lambda lm, run: train_critic(lm, TASK, TRAIN, DEV, own, run, generator=base), every
+    )
+    refiner = RefinerOptions(steps=2, batch_size=5)
+    found["refiner"] = seen("refiner", lambda lm, run: train_refiner(lm, TASK, TRAIN, DEV, refiner, run), every)
+    found["critic-rl"] = seen("rl", feedback, every)
+    try:
+        once(_refuse)
+    except RefinerError as error:
+        found["refused"] = str(error)
+    return found
+
+
+def _refuse() -> None:
+    raise RefinerError(f"said by process {processes().process_index}")
+
+
+if __name__ == "__main__":
+    out = Path(sys.argv[1])
+    torch.save(trainings(out), out / f"seen-{processes().process_index}.pt")

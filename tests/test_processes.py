@@ -1,0 +1,80 @@
+"""Several processes train as one does."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from several_processes import trainings
+
+Seen = dict[str, Any]
+LEARNED = ["warm start", "interrupted", "one problem", "not finite", "critic", "refiner", "critic-rl"]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Seen:
+    """What one process came to."""
+    return trainings(tmp_path_factory.mktemp("alone"))
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory: pytest.TempPathFactory) -> list[Seen]:
+    """What each of two processes came to."""
+    folder, script = tmp_path_factory.mktemp("together"), Path(__file__).parent / "several_processes.py"
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
+    subprocess.run([*command, str(folder)], check=True, timeout=120, capture_output=True)
+    return [torch.load(folder / f"seen-{i}.pt", weights_only=False) for i in range(2)]
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_two_processes_learn_what_one_learns(alone: Seen, together: list[Seen], name: str) -> None:
+    one, (first, second) = alone[name], together
+    assert any(row.get("loss") or row.get("reward") for row in one["rows"])
+    for seen in (first[name], second[name]):
+        assert seen["spent"] == one["spent"] and seen["steps"] == one["steps"] and seen["checks"] == one["checks"]
+        for row, expected in zip(seen["rows"], one["rows"], strict=True):
+            assert row == pytest.approx(expected, rel=1e-4, nan_ok=True)
+        for file, tensors in one["tensors"].items():
+            for key, tensor in tensors.items():
+                torch.testing.assert_close(seen["tensors"][file][key], tensor, atol=1e-5, rtol=1e-3)
+    for key, weights in first[name]["weights"].items():
+        assert torch.equal(weights, second[name]["weights"][key])
+
+
+def test_the_trainings_learn_something(alone: Seen) -> None:
+    assert alone["warm start"]["checks"][-1]["dev"] > 0
+    assert alone["critic-rl"]["spent"]["tokens"] > 0
+
+
+def test_a_signal_to_one_process_stops_all_with_one_checkpoint(alone: Seen, together: list[Seen]) -> None:
+    assert all(seen["stopped"] == alone["stopped"] == {"steps": [2], "number": 15} for seen in together)
+
+
+def test_an_interrupted_training_goes_on_as_if_it_had_not_been(alone: Seen, together: list[Seen]) -> None:
+    for seen in (alone, *together):
+        resumed, straight = seen["interrupted"], seen["uninterrupted"]
+        assert resumed["rows"] == straight["rows"] and resumed["spent"] == straight["spent"]
+        for file, tensors in straight["tensors"].items():
+            for key, tensor in tensors.items():
+                torch.testing.assert_close(resumed["tensors"][file][key], tensor)
+
+
+def test_a_gradient_that_is_not_finite_on_one_process_is_skipped_by_all(alone: Seen, together: list[Seen]) -> None:
+    for seen in (alone, *together):
+        assert seen["not finite"]["spent"]["skipped"] == 1
+        assert seen["not finite"]["steps"] == [1, 3]
+        assert len(seen["not finite"]["notices"][0]["problems"]) == 5
+    assert together[0]["not finite"]["notices"] == alone["not finite"]["notices"]
+
+
+def test_all_processes_stop_early_after_the_same_check(alone: Seen, together: list[Seen]) -> None:
+    assert alone["patience"]["spent"]["steps"] < 16
+    assert all(seen["patience"]["spent"] == alone["patience"]["spent"] for seen in together)
+
+
+def test_an_error_of_the_main_process_is_everybodys(alone: Seen, together: list[Seen]) -> None:
+    assert all(seen["refused"] == alone["refused"] == "said by process 0" for seen in together)
