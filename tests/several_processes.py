@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,11 @@ import torch
 from agents.generator import Generator
 from agents.lm import LanguageModel, Loss
 from agents.models import open_model
-from refiner_env.errors import RefinerError
+from refiner_env.errors import Interrupted, RefinerError
 from refiner_env.tasks import MathWordProblem
 from trainers.checkpoints import Checkpoints
 from trainers.critic import CriticOptions, train_critic
 from trainers.critic_rl import CriticRLOptions, train_critic_rl
-from trainers.interruption import Interrupted
 from trainers.learning import Outcome, Run, RunOptions
 from trainers.processes import once, processes
 from trainers.progress import Update
@@ -109,9 +109,8 @@ def trainings(folder: Path) -> dict[str, Any]:
     found["not finite"] = seen("nan", not_finite, every)
     found["patience"] = seen("patience", warm(16, 1), RunOptions(checkpoint_every=1, patience=2))
     own = CriticOptions(steps=2, batch_size=5, own_samples=1)
-    found["critic"] = seen(
-        "critic", lambda lm, run: train_critic(lm, TASK, TRAIN, DEV, own, run, generator=base), every
-    )
+    critic = partial(train_critic, task=TASK, train=TRAIN, dev=DEV, options=own, generator=base)
+    found["critic"] = seen("critic", lambda lm, run: critic(lm, run=run), every)
     refiner = RefinerOptions(steps=2, batch_size=5)
     found["refiner"] = seen("refiner", lambda lm, run: train_refiner(lm, TASK, TRAIN, DEV, refiner, run), every)
     found["critic-rl"] = seen("rl", feedback, every)

@@ -275,7 +275,7 @@ def test_a_signal_ends_training_after_the_step_with_a_checkpoint(
     checkpoints = Checkpoints(tmp_path, 0, 1)
     step = supervised(supervised_batches(train, 2, 0))
     before = signal.getsignal(number)
-    with pytest.raises(Interrupted, match=f"{number.name} after step 2: --resume goes on from the checkpoint in"):
+    with pytest.raises(Interrupted, match=f"{number.name} after step 2: --resume goes on from step 2"):
         fit(lm.clone(), step, Run(0, Signalled(), checkpoints=checkpoints), learning_rate=1e-4, steps=5)
     assert checkpoints.steps() == [2] and signal.getsignal(number) == before
     seen = Seen()

@@ -423,7 +423,8 @@ def fit(
             if kept and not learner.skipped_in_row and (interrupted or kept.due(number)):
                 checkpoint(kept)
             if interrupted:
-                going_on = f"--resume goes on from the checkpoint in {kept.folder}" if kept else "nothing is kept"
+                last = kept.steps() if kept else []
+                going_on = f"--resume goes on from step {last[-1]}" if last else "nothing is kept"
                 raise Interrupted(interrupted, f"{Signals(interrupted).name} after step {number}: {going_on}.")
     best.restore()
     return Outcome(so_far(), best.checks, best.best)
