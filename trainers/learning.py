@@ -442,7 +442,7 @@ def _one_step(
         try:
             figures = step(learner, number)
             learner.now.rollout_tokens += sum(lm.generated_tokens for lm in writers) - written
-            uids = list(dict.fromkeys(learner.uids))
+            uids = learner.uids
             finite = learner.step(done)
             break
         except (RuntimeError, MemoryError) as error:
@@ -457,7 +457,7 @@ def _one_step(
         clear_device_cache(garbage_collection=True)
         run.update.notice(f"out of memory at step {number + 1}: {learner.micro} examples at once from now on")
     if not finite:
-        uids = gathered(uids)
+        uids = list(dict.fromkeys(gathered(uids)))
         limit, shown = learner.options.max_skipped, ", ".join(uids[:8]) + (", ..." if len(uids) > 8 else "")
         told = f"step {number + 1} skipped: its gradient is not finite ({learner.skipped_in_row} in a row)"
         run.update.notice(told, step=number + 1, problems=uids)
