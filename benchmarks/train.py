@@ -14,7 +14,7 @@ from rich.console import Console
 
 from agents.critic import LearnedCritic, saved_settings
 from agents.lm import LanguageModel
-from agents.lora import LoraOptions, add_adapter
+from agents.lora import LoraOptions, add_adapter, check_adapter
 from agents.models import BASE, load_model, open_model
 from baselines.ppo import PPOOptions, train_ppo
 from benchmarks.arms import seed_everything
@@ -155,6 +155,7 @@ def train(what: str, options: Any, folder: Path, console: Console, *, overwrite:
         RefinerError: the folder is in use, or the options do not fit.
     """
     task = resolve_task(options.task)
+    check_adapter(options.adapter, options.lora)
     if what == "refiner":
         resolve_critic(options.critic, task)
         check_options(options.train, options.warm_start_share, "--train", "--warm-start-share")
@@ -167,7 +168,7 @@ def train(what: str, options: Any, folder: Path, console: Console, *, overwrite:
     splits = load_splits(task, options.data)
     require_problems(task, splits)
     seed_everything(options.seed, what)
-    lm = open_model(options.model, task, splits.train)
+    lm = open_model(options.model, task, splits.train, bits=options.adapter.bits)
     if options.lora:
         add_adapter(lm, options.adapter)
     record: dict[str, Any] = {"what": what, "options": to_dict(options), "data_hash": content_hash(splits)}
