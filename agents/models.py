@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
-from collections.abc import Iterator, Sequence
-from contextvars import ContextVar
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +26,7 @@ from agents.lora import FULL, base_of, load_adapter, quantization
 from agents.tokenizer import train_tokenizer
 from data.negatives import critic_pairs
 from refiner_env.errors import CheckpointError, UnknownNameError, did_you_mean
+from refiner_env.trust import TRUST, is_trusted
 from refiner_env.types import Problem, Task
 
 SIZES = (*encoder_decoder.SIZES, *decoder_only.SIZES)
@@ -36,11 +35,6 @@ SCRATCH = "scratch:"
 BASE = "refiner-tiny"
 """Our own base model, pre-trained on procedural exercises; its card stands beside it."""
 BASE_FOLDER = Path(__file__).parent / BASE
-
-
-TRUST = "--trust-remote-code"
-"""The option that lets a model's own code run."""
-_TRUSTED = ContextVar("trusted", default=False)
 
 
 def open_model(
@@ -82,8 +76,8 @@ def load_model(name_or_path: str | Path, *, bits: str = FULL, **config: Any) -> 
     """A model and tokenizer from a folder or a Hugging Face id; of which kind it is, its config says.
 
     An adapter comes with its base, and shares it with other adapters that are loaded (`agents/lora.py`). Weights are
-    read from safetensors alone, since a pickle may run anything, and no code that comes with a model is run outside
-    `remote_code`.
+    read from safetensors alone, since a pickle may run anything. No code that comes with a model is run unless it is
+    trusted (`refiner_env/trust.py`).
 
     Args:
         bits: "32" for full precision; "8" or "4" for a base that bitsandbytes quantizes, to train an adapter beside it.
@@ -128,30 +122,20 @@ def load_model(name_or_path: str | Path, *, bits: str = FULL, **config: Any) -> 
     return lm
 
 
-@contextlib.contextmanager
-def remote_code(trusted: bool) -> Iterator[None]:
-    """Inside, models may run the code that comes with them, if `trusted`."""
-    token = _TRUSTED.set(trusted)
-    try:
-        yield
-    finally:
-        _TRUSTED.reset(token)
-
-
 def _trusts(base: str, name: str) -> bool:
     """Whether code that comes with a model may be run.
 
     Raises:
         CheckpointError: it may not, and the model or its tokenizer asks for it; OSError: there is no config.
     """
-    if not _TRUSTED.get():
+    if not is_trusted():
         for place, found in ((base, PreTrainedConfig.get_config_dict(base)[0]), (name, get_tokenizer_config(name))):
             if "auto_map" in found:
                 raise CheckpointError(
                     f"{place!r} asks to run Python code that comes with it (auto_map in its config), and nothing of it "
                     f"was run: read that code, and add {TRUST} if you trust it."
                 )
-    return bool(_TRUSTED.get())
+    return is_trusted()
 
 
 def _refuse_pickle(*folders: Path) -> None:

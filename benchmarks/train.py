@@ -12,6 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
+from agents.cards import origin, write_card
 from agents.critic import LearnedCritic, saved_settings
 from agents.lm import LanguageModel
 from agents.lora import LoraOptions, add_adapter, check_adapter
@@ -19,6 +20,7 @@ from agents.models import BASE, load_model, open_model
 from baselines.ppo import PPOOptions, train_ppo
 from benchmarks.arms import seed_everything
 from benchmarks.folders import claim
+from benchmarks.hub import add_upload, check_upload, upload
 from data import DataOptions, Splits, content_hash, load_splits, require_problems
 from data.negatives import critic_pairs
 from refiner_env.critic_referee import resolve_agent
@@ -136,6 +138,7 @@ def main(argv: Sequence[str]) -> int:
         sub = subparsers.add_parser(name, help=text, description=text, usage=usage, allow_abbrev=False)
         sub.add_argument("--out", type=Path, required=True, help="folder for the trained model and its metrics")
         sub.add_argument("--overwrite", action="store_true", help="delete what is in the folder first")
+        add_upload(sub)
         add_options(sub, defaults)
     if argv and not argv[0].startswith("-") and argv[0] not in COMMANDS:
         raise UnknownNameError("model to train", argv[0], COMMANDS)
@@ -143,13 +146,20 @@ def main(argv: Sequence[str]) -> int:
     options = read_options(COMMANDS[args.what], vars(args))
     if not options.model:
         raise OptionError(f"refiner train {args.what} needs --model: the trained model to go on with.")
+    check_upload(args.push_to_hub, args.private)
     quiet_libraries()
-    train(args.what, options, args.out, Console(), overwrite=args.overwrite)
+    console = Console()
+    train(args.what, options, args.out, console, overwrite=args.overwrite, name=args.push_to_hub)
+    if args.push_to_hub:
+        upload(args.out, args.push_to_hub, args.private, console)
     return 0
 
 
-def train(what: str, options: Any, folder: Path, console: Console, *, overwrite: bool = False) -> None:
-    """Train what the options describe and save it in `folder`, with metrics.jsonl and training.json.
+def train(what: str, options: Any, folder: Path, console: Console, *, overwrite: bool = False, name: str = "") -> None:
+    """Train what the options describe and save it in `folder`, with metrics.jsonl, training.json and its card.
+
+    Args:
+        name: what it will be loaded by, for the card; without one, the folder.
 
     Raises:
         RefinerError: the folder is in use, or the options do not fit.
@@ -171,7 +181,8 @@ def train(what: str, options: Any, folder: Path, console: Console, *, overwrite:
     lm = open_model(options.model, task, splits.train, bits=options.adapter.bits)
     if options.lora:
         add_adapter(lm, options.adapter)
-    record: dict[str, Any] = {"what": what, "options": to_dict(options), "data_hash": content_hash(splits)}
+    record: dict[str, Any] = {"what": what, "options": to_dict(options), "base": origin(options.model)}
+    record["data_hash"] = content_hash(splits)
     claim(folder, "training.json", overwrite=overwrite)
     (folder / "training.json").write_text(json.dumps(record, indent=2) + "\n")
     with Progress(console, folder / "metrics.jsonl").stage(f"train {what}") as update:
@@ -192,6 +203,7 @@ def train(what: str, options: Any, folder: Path, console: Console, *, overwrite:
         record |= {"threshold": critic.threshold, "dev": asdict(figures)}
         console.print(f"On development problems: {figures}.", highlight=False, soft_wrap=True)
     (folder / "training.json").write_text(json.dumps(record, indent=2) + "\n")
+    write_card(folder, lm, record, name)
     option = "--critic" if what.startswith("critic") else "--generator"
     console.print(f"Saved to {folder}: load it with {option}, --model or from_pretrained.", highlight=False)
 
