@@ -139,6 +139,27 @@ def test_a_critic_in_the_loop_shares_the_base_and_changes_nothing(
     assert figures[0] == figures[1] and len({line["loss"] for line in figures[0]}) == 3
 
 
+def test_evaluate_shares_the_base_and_finds_what_separate_ones_find(
+    adapters: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LanguageModel.__init__, "__kwdefaults__", {"max_prompt_tokens": 1024, "max_new_tokens": 8})
+    flags = ["--generator", str(adapters[0]), "--critic", str(adapters[1]), "--split", "dev", *DATA]
+    made: list[int] = []
+    share = lora.share_base
+
+    def watched(name: str, weights: dict[str, torch.nn.Parameter]) -> None:
+        share(name, weights)
+        made.append(sum(w.data_ptr() not in places for w in weights.values()))
+        places.update(w.data_ptr() for w in weights.values())
+
+    places: set[int] = set()
+    for sharing in (watched, lambda name, weights: None):
+        monkeypatch.setattr(lora, "share_base", sharing)
+        assert main(["evaluate", *flags, "--episodes", str(tmp_path / sharing.__name__)]) == 0
+    assert made[0] > 0 and made[1:] == [0]
+    assert (tmp_path / "watched").read_text() == (tmp_path / "<lambda>").read_text()
+
+
 def test_whole_models_of_a_base_share_nothing(base: Path, adapters: tuple[Path, Path]) -> None:
     adapter, one, two = load_model(adapters[0]), load_model(base), load_model(base)
     assert stored(adapter, one, two) == stored(adapter) + stored(one) + stored(two)
