@@ -35,7 +35,7 @@ class DecoderOnly(LanguageModel):
         if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
             tokenizer.add_special_tokens({"pad_token": "<pad>"})  # the end of a completion must not look like padding
             self.fit_vocabulary()
-        self._before, self._after = self._frame()
+        self.before, self.after = self._frame()
 
     @classmethod
     def build(cls, size: str, tokenizer: PreTrainedTokenizerBase, *, dropout: float = 0.0) -> DecoderOnly:
@@ -53,12 +53,12 @@ class DecoderOnly(LanguageModel):
         return cls(LlamaForCausalLM(config), tokenizer)
 
     def encode(self, prompts: Sequence[str]) -> Batch:
-        room = self.max_prompt_tokens - len(self._before) - len(self._after)
+        room = self.max_prompt_tokens - len(self.before) - len(self.after)
         rows = []
         for prompt in prompts:
             ids = self.ids(prompt)
             self.cut_prompts += len(ids) > room
-            rows.append(torch.tensor([*self._before, *ids[:room], *self._after]))
+            rows.append(torch.tensor([*self.before, *ids[:room], *self.after]))
         padded = pad_sequence(rows, batch_first=True, padding_value=self.pad, padding_side="left")
         lengths = torch.tensor([len(row) for row in rows])
         mask = torch.arange(padded.shape[1]).flip(0) < lengths[:, None]
@@ -82,7 +82,7 @@ class DecoderOnly(LanguageModel):
         return Forced(output.logits[:, begin:-1], output.hidden_states[-1][:, begin:-1] if states else None)
 
     def fits(self, prompt: str) -> bool:
-        return len(self._before) + len(self.ids(prompt)) + len(self._after) <= self.max_prompt_tokens
+        return len(self.before) + len(self.ids(prompt)) + len(self.after) <= self.max_prompt_tokens
 
     def _frame(self) -> tuple[list[int], list[int]]:
         """The tokens before and after what a prompt says."""

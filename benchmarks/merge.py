@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
+from agents.cards import RECORD, origin, saved_record, write_card
 from agents.critic import SETTINGS
 from agents.lora import base_of, merge
 from agents.models import load_model
 from benchmarks.folders import claim
+from benchmarks.hub import add_upload, check_upload, upload
 from refiner_env.errors import CheckpointError
 from refiner_env.options import Parser
 from trainers.progress import quiet_libraries
@@ -22,10 +25,12 @@ def main(argv: Sequence[str]) -> int:
     parser = Parser(prog="refiner merge", description="Work a low-rank adapter into its base and save the whole model.")
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="an adapter, as `refiner train --lora` writes it")
     parser.add_argument("--out", type=Path, required=True, help="folder for the whole model")
+    add_upload(parser)
     args = parser.parse_args(argv)
     base = base_of(args.folder)
     if not base:
         raise CheckpointError(f"{args.folder} holds no adapter: give a folder that refiner train --lora wrote.")
+    check_upload(args.push_to_hub, args.private)
     quiet_libraries()
     lm = load_model(args.folder)
     merge(lm)
@@ -33,5 +38,12 @@ def main(argv: Sequence[str]) -> int:
     lm.save(args.out)
     if (args.folder / SETTINGS).exists():  # what a critic writes, and its threshold
         shutil.copy(args.folder / SETTINGS, args.out)
-    Console().print(f"Saved to {args.out}: {base} with the adapter of {args.folder}.", highlight=False)
+    record = {**saved_record(args.folder), "base": origin(args.folder), "merged": str(args.folder)}
+    if "what" in record:
+        (args.out / RECORD).write_text(json.dumps(record, indent=2) + "\n")
+    write_card(args.out, lm, record, args.push_to_hub)
+    console = Console()
+    console.print(f"Saved to {args.out}: {base} with the adapter of {args.folder}.", highlight=False)
+    if args.push_to_hub:
+        upload(args.out, args.push_to_hub, args.private, console)
     return 0

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from agents.cards import front_matter
 from agents.lm import LanguageModel
 from agents.models import SCRATCH, check_spec
 from benchmarks.folders import claim
@@ -92,7 +93,8 @@ def model_card(options: PretrainCommand, lm: LanguageModel, outcome: Outcome, lo
         table.append([f"`{name}`", shares.get(name, ""), loss, *(f"{100 * c[name]:.1f}" for c in shown)])
     phases = "; ".join(f"until {until:.0%} {', '.join(skills)}" for until, _, skills in PHASES).capitalize()
     rows = "\n".join("| " + " | ".join(row) + " |" for row in table)
-    return f"""# A small base model for reading and writing feedback
+    return f"""{front_matter(lm, SCRATCH + options.size, tags=["base model"])}
+# A small base model for reading and writing feedback
 
 A T5 of {size:,} parameters with its own SentencePiece tokenizer ({len(lm.tokenizer):,} pieces), trained from scratch on
 procedural exercises only: random words, random programs, and sentence patterns of our own (`data/skills.py`). It has

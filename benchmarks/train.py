@@ -12,13 +12,15 @@ from typing import Any
 
 from rich.console import Console
 
+from agents.cards import origin, write_card
 from agents.critic import LearnedCritic, saved_settings
 from agents.lm import LanguageModel
-from agents.lora import LoraOptions, add_adapter
+from agents.lora import LoraOptions, add_adapter, check_adapter
 from agents.models import BASE, load_model, open_model
 from baselines.ppo import PPOOptions, train_ppo
 from benchmarks.arms import seed_everything
 from benchmarks.folders import claim
+from benchmarks.hub import add_upload, check_upload, upload
 from benchmarks.original import NAMES
 from data import DataOptions, Splits, content_hash, load_splits, require_problems
 from data.negatives import critic_pairs
@@ -162,6 +164,7 @@ def main(argv: Sequence[str]) -> int:
         sub.add_argument("--resume", action="store_true", help="go on with the interrupted training in the folder")
         add_options(sub, defaults, names=NAMES[name].same)
         add_options(sub, TrackingOptions(), title="tracking")
+        add_upload(sub)
         NAMES[name].add(sub)
     if not argv or argv[0].startswith("-"):
         parser.parse_args(argv)  # help, or what is missing
@@ -175,9 +178,21 @@ def main(argv: Sequence[str]) -> int:
         raise OptionError(f"refiner train {what} needs --model: the trained model to go on with.")
     if what in IN_EPOCHS and options.epochs and given["train.steps"] is not None:
         raise OptionError("--epochs and --train.steps both say how long to train: give one of them.")
+    check_upload(args.push_to_hub, args.private)
+    tracking, console = read_options(TrackingOptions(), given), Console()
     quiet_libraries()
-    tracking = read_options(TrackingOptions(), given)
-    train(what, options, args.out, Console(), overwrite=args.overwrite, resume=args.resume, tracking=tracking)
+    train(
+        what,
+        options,
+        args.out,
+        console,
+        overwrite=args.overwrite,
+        resume=args.resume,
+        tracking=tracking,
+        name=args.push_to_hub,
+    )
+    if args.push_to_hub:
+        upload(args.out, args.push_to_hub, args.private, console)
     return 0
 
 
@@ -209,14 +224,20 @@ def train(
     overwrite: bool = False,
     resume: bool = False,
     tracking: TrackingOptions = NO_TRACKING,
+    name: str = "",
 ) -> None:
-    """Train what the options describe and save it in `folder`, with metrics.jsonl and training.json.
+    """Train what the options describe and save it in `folder`, with metrics.jsonl, training.json and its card.
+
+    Args:
+        overwrite, resume: what to do with an earlier training in the folder.
+        name: what the model will be loaded by, for the card; without one, the folder.
 
     Raises:
         RefinerError: the folder is in use, or the options do not fit.
     """
     task = resolve_task(options.task)
     check_trackers(tracking)
+    check_adapter(options.adapter, options.lora)
     if what == "refiner":
         resolve_critic(options.critic, task)
         check_options(options.train, options.warm_start_share, "--train", "--warm-start-share")
@@ -230,7 +251,12 @@ def train(
     require_problems(task, splits, ("train", "dev"))
     if what in IN_EPOCHS and options.epochs:
         options = _in_steps(options, len(splits.train))
-    record: dict[str, Any] = {"what": what, "options": to_dict(options), "data_hash": content_hash(splits)}
+    record: dict[str, Any] = {
+        "what": what,
+        "options": to_dict(options),
+        "base": origin(options.model),
+        "data_hash": content_hash(splits),
+    }
     if resume:
         before = json.loads((folder / RECORD).read_text())
         if before["data_hash"] != record["data_hash"]:
@@ -239,7 +265,7 @@ def train(
             console.print(f"The training in {folder} is finished: nothing to go on with.", highlight=False)
             return
     seed_everything(options.seed, what)
-    lm = open_model(options.model, task, splits.train)
+    lm = open_model(options.model, task, splits.train, bits=options.adapter.bits)
     if options.lora:
         add_adapter(lm, options.adapter)
     if not resume:
@@ -268,6 +294,7 @@ def train(
         console.print(f"On development problems: {figures}.", highlight=False, soft_wrap=True)
     with writing(folder, "Make room, then go on with --resume."):
         (critic or lm).save(folder)
+        write_card(folder, lm, record, name)
         _write_record(folder, record)  # last: with what it spent in it, the training counts as finished
     checkpoints.delete()
     option = "--critic" if what.startswith("critic") else "--generator"

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 from refiner_env.errors import Interrupted, RefinerError, UnknownNameError
+from refiner_env.trust import TRUST, remote_code
 
 COMMANDS = {
     "compare": ("benchmarks.compare", "train supervised, PPO and REFINER on the same problems and print one table"),
@@ -32,13 +33,15 @@ Train a language model to write intermediate representations and to mend them fr
 commands:
 {commands}
 
-`refiner COMMAND --help` explains its options and defaults.
+`refiner COMMAND --help` explains its options and defaults. Every command takes --trust-remote-code, too: without it, no
+Python code that comes with a model is run.
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a subcommand. Errors of the person at the keyboard are one line on stderr and exit status 2."""
-    args = list(sys.argv[1:] if argv is None else argv)
+    given = list(sys.argv[1:] if argv is None else argv)
+    args = [arg for arg in given if arg != TRUST]
     usage = USAGE.format(commands="\n".join(f"  {name:<11}{text}" for name, (_, text) in COMMANDS.items()))
     if not args or args[0] in ("-h", "--help"):
         print(usage, end="")
@@ -51,7 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if args[0] not in COMMANDS:
             raise UnknownNameError("command", args[0], COMMANDS)
-        status: int = _load(COMMANDS[args[0]][0]).main(args[1:])
+        with remote_code(TRUST in given):
+            status: int = _load(COMMANDS[args[0]][0]).main(args[1:])
     except RefinerError as error:
         print(f"refiner: {error}", file=sys.stderr)
         return 2

@@ -124,7 +124,7 @@ def test_the_command_goes_on_from_a_critic_and_writes_one(
 def test_a_model_that_is_no_critic_yet_may_become_one(
     lm: LanguageModel, task: MathWordProblem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("benchmarks.train.open_model", lambda *args: lm.clone())
+    monkeypatch.setattr("benchmarks.train.open_model", lambda *args, **options: lm.clone())
     monkeypatch.setattr("benchmarks.train.train_critic_rl", lambda *args, **options: Outcome(Spent(), [], {}))
     assert train(["critic-rl", "--model", "scratch:tiny", "--out", str(tmp_path / "rl"), *SMALL]) == 0
     assert LearnedCritic.load(tmp_path / "rl", task).writes == "feedback"
