@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
-from agents.cards import origin, write_card
+from agents.cards import RECORD, origin, write_card
 from agents.critic import LearnedCritic, saved_settings
 from agents.lm import LanguageModel
 from agents.lora import LoraOptions, add_adapter, check_adapter
@@ -42,8 +42,6 @@ from trainers.refiner import RefinerOptions, check_options, train_refiner
 from trainers.tracking import NO_TRACKING, TrackingOptions, check_trackers, tracked
 from trainers.warm_start import WarmStartOptions, first_accuracy, warm_start, warm_start_share
 
-RECORD = "training.json"
-"""What was trained, with which options on which problems; and, once finished, what it spent."""
 _TASK = option("MathWordProblem", "the task")
 _LORA = option(False, "train a low-rank adapter (LoRA) beside the frozen model")
 _EPOCHS = option(
