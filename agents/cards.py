@@ -30,6 +30,9 @@ RECORD = "training.json"
 KINDS = {
     "generator": "a generator: it writes a hypothesis about a problem (supervised warm start)",
     "refiner": "a generator that mends its hypotheses as feedback says (REFINER training, arXiv 2304.01904)",
+    "supervised+": "a generator: the warm start, gone on with for as many tokens as REFINER training takes",
+    "no_exploration": "a generator: REFINER training on perturbations of gold alone (ablation)",
+    "no_critic": "a generator: REFINER training in which nobody says what is wrong (ablation)",
     "ppo": "a generator, trained by reinforcement on its first hypotheses (TRL's PPO)",
     "critic": "a critic: it says what is wrong with a hypothesis (supervised)",
     "critic-rl": "a critic, trained by what its feedback is worth to a generator (reinforcement learning)",
@@ -37,16 +40,19 @@ KINDS = {
 """What was trained, as in a record -> what that is."""
 
 
-def write_card(folder: Path, lm: LanguageModel, record: Mapping[str, Any], name: str = "") -> None:
+def write_card(
+    folder: Path, lm: LanguageModel, record: Mapping[str, Any], name: str = "", writes: str = "feedback"
+) -> None:
     """Write the card of a saved model as its README.md.
 
     Args:
+        writes: what it writes, if it is a critic (`agents.critic.WRITES`).
         folder: where model and tokenizer are saved.
         name: what the code in the card loads; without one, the folder.
     """
     adapted = base_of(folder)
     task = resolve_task(record["options"]["task"]) if "options" in record else None
-    prompts = _prompts(task, record) if task else {"text": "Some text."}
+    prompts = _prompts(task, record["what"], writes) if task else {"text": "Some text."}
     text = f"""{front_matter(lm, record["base"], adapter=bool(adapted), tags=[task.name] if task else [])}
 # {f"{task.name}: {record['what']}" if task else record["merged"]}
 
@@ -100,6 +106,13 @@ def saved_record(folder: Path) -> dict[str, Any]:
     return dict(json.loads(file.read_text())) if file.is_file() else {}
 
 
+def write_record(folder: Path, record: Mapping[str, Any]) -> None:
+    """Put a record beside its model, whole or not at all."""
+    whole = folder / f"{RECORD}.unfinished"
+    whole.write_text(json.dumps(record, indent=2) + "\n")
+    whole.replace(folder / RECORD)
+
+
 def id_fault(text: str) -> str:
     """Why a text is no id of the hub; "" where it is one."""
     try:
@@ -128,7 +141,7 @@ def _facts(record: Mapping[str, Any], adapted: str) -> str:
         seed, data = record["options"]["seed"], record["options"]["data"]
         level = f" at level {data['level']}" if data["level"] else ""
         facts.append(f"Data: `{data['source']}`{level}, hash `{record['data_hash']}`; seed {seed}.")
-        facts.append(f"Every option stands in `{RECORD}`.")
+        facts.append(f"Options stand in `{RECORD}`.")
     if "spent" in record:
         spent = record["spent"]
         facts.append(
@@ -144,16 +157,15 @@ def _facts(record: Mapping[str, Any], adapted: str) -> str:
     return "\n".join(f"- {fact}" for fact in facts)
 
 
-def _prompts(task: Task[Any], record: Mapping[str, Any]) -> dict[str, str]:
+def _prompts(task: Task[Any], what: str, writes: str) -> dict[str, str]:
     """What it reads, on a procedural problem; the fullest last."""
     problem = task.generate(0, 0)
     wrong = task.perturb(problem, random.Random(0))
     turn = wrong, task.feedback(task.diagnose(problem, wrong)).text
     alone = {"a problem": generator_prompt(problem.text)}
-    if not record["what"].startswith("critic"):
+    if not what.startswith("critic"):
         return {**alone, "a problem, the last hypothesis and its feedback": generator_prompt(problem.text, turn)}
-    solves = record["options"]["train"].get("writes") == "solution"
-    return alone if solves else {"a problem and a hypothesis": critic_prompts([problem.text], [wrong])[0]}
+    return alone if writes == "solution" else {"a problem and a hypothesis": critic_prompts([problem.text], [wrong])[0]}
 
 
 def _shown(lm: LanguageModel, prompts: Mapping[str, str]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from agents.cards import origin, saved_record, write_card, write_record
 from agents.critic import LearnedCritic
 from agents.generator import Generator, Retrier
 from agents.lm import LanguageModel
@@ -20,17 +20,17 @@ from agents.models import load_model, open_model
 from baselines.ppo import train_ppo
 from baselines.supervised import train_supervised_plus
 from benchmarks.presets import WARM_START, CompareOptions
-from data import Splits
+from data import Splits, content_hash
 from data.negatives import critic_pairs
 from refiner_env.agreement import CriticFigures
 from refiner_env.critics import resolve_critic
 from refiner_env.scripted import ScriptedEditor
 from refiner_env.types import Agent, Episode, Task, Turn
 from trainers.calibration import calibrated
-from trainers.checkpoints import Checkpoints
+from trainers.checkpoints import Checkpoints, writing
 from trainers.critic import attempts, train_critic
 from trainers.evaluation import TurnFigures, critic_figures, turn_figures
-from trainers.learning import Run, Spent
+from trainers.learning import Outcome, Run, Spent
 from trainers.progress import Progress
 from trainers.refiner import RefinerOptions, train_refiner
 from trainers.rollout import play
@@ -40,6 +40,10 @@ Trained = tuple[LanguageModel, Spent, dict[str, Any]]
 """A model, what it spent beyond the weights that it started from, and figures for the report."""
 
 
+Result = tuple[LanguageModel, Outcome, dict[str, Any]]
+"""The same, fresh from training."""
+WHAT = {"warm_start": "generator", "supervised_plus": "supervised+"}
+"""Stage -> what its record says was trained, where it is not the stage's name."""
 ABLATIONS = {"no_exploration": "refiner-no-exploration", "no_critic": "refiner-no-critic"}
 """Stage -> arm. Without exploration REFINER learns from perturbations alone; without critic it trains on its earlier
 hypotheses, but nobody says what is wrong with them."""
@@ -72,25 +76,25 @@ class Training:
         """Every model of the comparison by stage name."""
         o, task, seed, train, dev = self.options, self.task, self.seed, self.splits.train, self.splits.dev
 
-        def warm(run: Run) -> Trained:
+        def warm(run: Run) -> Result:
             lm = open_model(o.generator_model, task, train, dropout=o.dropout)
-            return lm, warm_start(lm, task, train, dev, o.warm_start, run).spent, {}
+            return lm, warm_start(lm, task, train, dev, o.warm_start, run), {}
 
-        def critic(run: Run) -> Trained:
+        def critic(run: Run) -> Result:
             generator = models["warm_start"][0]
             going_on = o.critic_model == WARM_START
             lm = generator.clone() if going_on else open_model(o.critic_model, task, train, dropout=o.dropout)
-            return lm, train_critic(lm, task, train, dev, o.critic, run, generator=generator).spent, {}
+            return lm, train_critic(lm, task, train, dev, o.critic, run, generator=generator), {}
 
-        def refiner(run: Run, options: RefinerOptions = o.refiner, feedback: str = "oracle") -> Trained:
+        def refiner(run: Run, options: RefinerOptions = o.refiner, feedback: str = "oracle") -> Result:
             lm = models["warm_start"][0].clone()
             seen = warm_start_share(len(train), o.warm_start.share, seed)
-            spent = train_refiner(lm, task, train, dev, options, run, critic=feedback, seen=seen).spent
+            outcome = train_refiner(lm, task, train, dev, options, run, critic=feedback, seen=seen)
             uncalibrated = LearnedCritic(models["critic"][0], task, writes=o.critic.writes)
             learned = calibrated(uncalibrated, lm, task, dev, o.turns, o.refiner.history)
-            return lm, spent, {"threshold": learned.threshold}
+            return lm, outcome, {"threshold": learned.threshold}
 
-        def plus(run: Run) -> Trained:
+        def plus(run: Run) -> Result:
             lm = models["warm_start"][0].clone()
             budget = models["refiner"][1].tokens
             outcome = train_supervised_plus(
@@ -103,9 +107,9 @@ class Training:
                 learning_rate=o.refiner.learning_rate,
                 run=run,
             )
-            return lm, outcome.spent, {"budget": budget}
+            return lm, outcome, {"budget": budget}
 
-        def ppo(run: Run) -> Trained:
+        def ppo(run: Run) -> Result:
             lm = models["warm_start"][0].clone()
             budget = models["refiner"][1].tokens
             outcome, records = train_ppo(
@@ -120,7 +124,7 @@ class Training:
             quarter = max(1, len(records) // 4)
             first, last = ([r["reward"] for r in part] for part in (records[:quarter], records[-quarter:]))
             rewards = {"first_reward": sum(first) / len(first), "last_reward": sum(last) / len(last)}
-            return lm, outcome.spent, {"budget": budget, "reward": o.ppo.reward, **rewards}
+            return lm, outcome, {"budget": budget, "reward": o.ppo.reward, **rewards}
 
         models: dict[str, Trained] = {}
         stages = {"warm_start": warm, "critic": critic, "refiner": refiner, "supervised_plus": plus, "ppo": ppo}
@@ -133,23 +137,29 @@ class Training:
         learned_critic(o, task, models, "refiner").save(self.folder / "critic")  # with its threshold
         return models
 
-    def _stage(self, name: str, train_one: Callable[[Run], Trained]) -> Trained:
-        folder = self.folder / name
-        done = folder / "spent.json"
-        if done.exists():
-            record = json.loads(done.read_text())
+    def _stage(self, name: str, train_one: Callable[[Run], Result]) -> Trained:
+        folder, o, run = self.folder / name, self.options, self.options.run
+        if record := saved_record(folder):
             return load_model(folder), Spent(**record["spent"]), record["figures"]
-        run = self.options.run
         checkpoints = Checkpoints(folder / "checkpoints", run.checkpoint_every, run.keep)
         seed_everything(self.seed, name)
         with self.progress.to(folder / "metrics.jsonl").stage(f"seed {self.seed} {name}") as update:
-            lm, spent, figures = train_one(Run(self.seed, update, run, checkpoints))
-        lm.save(folder)
-        whole = done.with_suffix(".tmp")  # renamed when complete: a stage counts as finished or not at all
-        whole.write_text(json.dumps({"spent": asdict(spent), "figures": figures}, indent=2))
-        whole.replace(done)
+            lm, outcome, figures = train_one(Run(self.seed, update, run, checkpoints))
+        record = {
+            "what": WHAT.get(name, name),
+            "options": {"task": o.task, "seed": self.seed, "data": asdict(o.data)},
+            "base": origin(o.critic_model if name == "critic" and o.critic_model != WARM_START else o.generator_model),
+            "data_hash": content_hash(self.splits),
+            "spent": asdict(outcome.spent),
+            "dev": outcome.best,
+            "figures": figures,
+        }
+        with writing(folder, "Make room, then go on with --resume."):
+            lm.save(folder)
+            write_card(folder, lm, record, writes=o.critic.writes)
+            write_record(folder, record)  # last: a stage counts as finished or not at all
         checkpoints.delete()
-        return lm, spent, figures
+        return lm, outcome.spent, figures
 
 
 @dataclass(frozen=True)

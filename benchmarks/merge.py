@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from agents.cards import RECORD, origin, saved_record, write_card
-from agents.critic import SETTINGS
+from agents.critic import SETTINGS, saved_settings
 from agents.lora import base_of, merge
 from agents.models import load_model
 from benchmarks.folders import claim
@@ -41,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
     record = {**saved_record(args.folder), "base": origin(args.folder), "merged": str(args.folder)}
     if "what" in record:
         (args.out / RECORD).write_text(json.dumps(record, indent=2) + "\n")
-    write_card(args.out, lm, record, args.push_to_hub)
+    write_card(args.out, lm, record, args.push_to_hub, saved_settings(args.folder).get("writes", "feedback"))
     console = Console()
     console.print(f"Saved to {args.out}: {base} with the adapter of {args.folder}.", highlight=False)
     if args.push_to_hub:

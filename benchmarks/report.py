@@ -207,7 +207,7 @@ def _markdown(header: dict[str, Any], title: str, lines: Sequence[tuple[str, ...
 def _stage_records(folder: Path) -> dict[str, list[dict[str, Any]]]:
     """Figures and costs that the stages left, by stage, one per seed."""
     records: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for path in sorted(folder.glob("seed-*/*/spent.json")):
+    for path in sorted(folder.glob("seed-*/*/training.json")):
         record = json.loads(path.read_text())
         records[path.parent.name].append({**record["spent"], **record["figures"]})
     return records

@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
-from agents.cards import RECORD, origin, write_card
+from agents.cards import RECORD, origin, write_card, write_record
 from agents.critic import LearnedCritic, saved_settings
 from agents.lm import LanguageModel
 from agents.lora import LoraOptions, add_adapter, check_adapter
@@ -268,7 +268,7 @@ def train(
         add_adapter(lm, options.adapter)
     if not resume:
         claim(folder, RECORD, overwrite=overwrite, advice="--resume to go on, --overwrite to delete it")
-        _write_record(folder, record)
+        write_record(folder, record)
     checkpoints = Checkpoints(folder / "checkpoints", options.run.checkpoint_every, options.run.keep)
     with (
         tracked(tracking, folder, record, console) as track,
@@ -292,17 +292,11 @@ def train(
         console.print(f"On development problems: {figures}.", highlight=False, soft_wrap=True)
     with writing(folder, "Make room, then go on with --resume."):
         (critic or lm).save(folder)
-        write_card(folder, lm, record, name)
-        _write_record(folder, record)  # last: with what it spent in it, the training counts as finished
+        write_card(folder, lm, record, name, critic.writes if critic else "")
+        write_record(folder, record)  # last: with what it spent in it, the training counts as finished
     checkpoints.delete()
     option = "--critic" if what.startswith("critic") else "--generator"
     console.print(f"Saved to {folder}: load it with {option}, --model or from_pretrained.", highlight=False)
-
-
-def _write_record(folder: Path, record: dict[str, Any]) -> None:
-    whole = folder / f"{RECORD}.unfinished"
-    whole.write_text(json.dumps(record, indent=2) + "\n")
-    whole.replace(folder / RECORD)
 
 
 def _in_steps(o: Any, n_train: int) -> Any:

@@ -142,7 +142,7 @@ def test_supervised_plus_and_ppo_spend_refiners_tokens(run: Run) -> None:
     largest_batch = 16 * 200
     assert 0 <= (tokens["supervised+"] - warm) - (tokens["refiner"] - warm) < largest_batch
     assert 0 <= (tokens["ppo"] - warm) - (tokens["refiner"] - warm) < 2 * largest_batch
-    spent = json.loads((folder / "seed-0/refiner/spent.json").read_text())["spent"]
+    spent = json.loads((folder / "seed-0/refiner/training.json").read_text())["spent"]
     assert tokens["refiner"] == warm + spent["tokens"]
 
 
@@ -172,7 +172,7 @@ def test_a_run_cut_short_goes_on_where_it_stopped(run: Run, tmp_path: Path, monk
         patch.setattr(arms, "train_ppo", interrupt)
         with pytest.raises(KeyboardInterrupt):
             compare(SMALL, folder, quiet)
-    assert not (folder / "results.jsonl").exists() and (folder / "seed-0/supervised_plus/spent.json").exists()
+    assert not (folder / "results.jsonl").exists() and (folder / "seed-0/supervised_plus/training.json").exists()
     with monkeypatch.context() as patch:
         patch.setattr(arms, "majority", interrupt)
         with pytest.raises(KeyboardInterrupt):
