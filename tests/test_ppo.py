@@ -1,8 +1,17 @@
-"""TRL's PPO on a T5: the adapters are right, the environments are used, and reward rises."""
+"""TRL's PPO on a T5: the adapters are right, the environments are used, reward rises, and nothing stops it for good."""
 
 from __future__ import annotations
 
+import json
+import math
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,14 +19,64 @@ import torch
 from gymnasium.vector import AutoresetMode
 from transformers import GenerationConfig
 
-from agents.lm import LanguageModel
+from agents.encoder_decoder import EncoderDecoder
+from agents.lm import Batch, Forced, LanguageModel
+from agents.lora import LoraOptions, add_adapter
+from agents.models import open_model
 from baselines import ppo
 from baselines.ppo import Policy, PPOOptions, Rows, remove_dropout, train_ppo
 from refiner_env import RefinerVectorEnv
+from refiner_env.errors import TrainingError
 from refiner_env.tasks import MathWordProblem
 from refiner_env.types import Attempt, Problem
+from trainers.checkpoints import Checkpoints
+from trainers.learning import Learner, Outcome, Run, RunOptions
+from trainers.progress import Update
 
 OPTIONS = PPOOptions(batch_size=16, epochs=2, learning_rate=1e-12)
+LEARNING = PPOOptions(batch_size=6, epochs=2, learning_rate=1e-3)
+ROOT = Path(__file__).parent.parent
+
+
+class Killed(BaseException):
+    """Ends a training from inside."""
+
+
+class Shown(Update):
+    """Keeps what is shown.
+
+    Args:
+        last: the step after which the training is killed; 0 never.
+    """
+
+    def __init__(self, last: int = 0) -> None:
+        self.last = last
+        self.figures: list[dict[str, Any]] = []
+        self.notices: list[str] = []
+        self.resumed = 0
+
+    def __call__(self, done: float, **metrics: Any) -> None:
+        self.figures.append({"done": done, **metrics})
+        if metrics["step"] == self.last:
+            raise Killed
+
+    def notice(self, text: str, **fields: Any) -> None:
+        self.notices.append(text)
+
+    def resume(self, step: int) -> None:
+        self.resumed = step
+
+
+def weights(lm: LanguageModel) -> dict[str, torch.Tensor]:
+    return {name: p.detach().clone() for name, p in lm.model.named_parameters()}
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def costs(outcome: Outcome) -> dict[str, float]:
+    return {name: value for name, value in asdict(outcome.spent).items() if name != "wall_s"}
 
 
 def test_every_dropout_is_removed(lm: LanguageModel) -> None:
@@ -112,6 +171,240 @@ def test_rollouts_are_steps_of_the_vector_environment(
     assert len(steps) == len(records)
     assert seen == [pair for uids, actions in steps for pair in zip(uids, actions, strict=True)]
     assert len({uid for uid, _ in seen}) > 16
+
+
+@pytest.mark.parametrize(
+    ("kind", "last"), [("encoder-decoder", 1), ("encoder-decoder", 3), ("decoder-only", 3), ("adapter", 3)]
+)
+def test_a_resumed_training_equals_the_uninterrupted_one(
+    lm: LanguageModel, task: MathWordProblem, train: list[Problem], tmp_path: Path, kind: str, last: int
+) -> None:
+    torch.manual_seed(0)
+    start = open_model("scratch:decoder-tiny", task, train) if kind == "decoder-only" else lm.clone()
+    start.max_new_tokens = 6
+    if kind == "adapter":
+        start.save(tmp_path / "base")
+        start.model.config.name_or_path = str(tmp_path / "base")
+        add_adapter(start, LoraOptions(r=2))
+
+    def trained(shown: Shown, folder: str) -> tuple[Any, ...]:
+        rollouts: list[tuple[str, str]] = []
+
+        def reward(attempt: Attempt) -> float:
+            rollouts.append((attempt.problem.uid, attempt.hypothesis))
+            return len(attempt.hypothesis) % 3 / 2
+
+        def score() -> dict[str, float]:
+            return {"moved": float(not same(weights(model), weights(start)))}  # the first check after 0 is the best
+
+        model = start.clone()
+        run = Run(5, shown, RunOptions(), Checkpoints(tmp_path / folder, every=2, keep=2))
+        try:
+            result = train_ppo(model, task, train, LEARNING, run, token_budget=4_500, reward=reward, score=score)
+        except Killed:
+            return ()
+        return *result, weights(model), rollouts
+
+    whole, first, second = Shown(), Shown(last), Shown()
+    outcome, records, final, rollouts = trained(whole, "whole")
+    assert len(records) > 3 and not same(final, weights(start)) and outcome.best["step"] in (1, 2)
+    assert not trained(first, "cut")
+    resumed_outcome, resumed_records, resumed_final, resumed_rollouts = trained(second, "cut")
+    kept = last // 2 * 2
+    assert second.resumed == kept
+    assert same(final, resumed_final) and records == resumed_records
+    assert costs(outcome) == costs(resumed_outcome) and outcome.checks == resumed_outcome.checks
+    assert first.figures == whole.figures[:last] and second.figures == whole.figures[kept:]
+    assert resumed_rollouts == rollouts[kept * LEARNING.batch_size :]
+
+
+def test_after_a_resumption_the_ratio_is_one_and_the_kl_is_to_the_warm_start(
+    lm: LanguageModel, task: MathWordProblem, train: list[Problem], tmp_path: Path
+) -> None:
+    start = lm.clone()
+    start.max_new_tokens = 6
+    options = PPOOptions(batch_size=8, epochs=1, learning_rate=1e-3, temperature=1.0)
+
+    def trained(shown: Shown) -> list[dict[str, float]]:
+        run = Run(0, shown, RunOptions(), Checkpoints(tmp_path, every=2, keep=1))
+        return train_ppo(start.clone(), task, train, options, run, token_budget=3_000)[1]
+
+    with pytest.raises(Killed):
+        trained(Shown(last=3))
+    shown = Shown()
+    records = trained(shown)
+    assert shown.resumed == 2 and len(records) > 3
+    for record in records:
+        assert record["ratio"] == pytest.approx(1.0, abs=1e-5) and record["approx_kl"] == pytest.approx(0.0, abs=1e-8)
+    assert records[0]["kl"] == pytest.approx(0.0, abs=1e-4) and abs(records[2]["kl"]) > 1e-3
+
+
+def broken_rewards(monkeypatch: pytest.MonkeyPatch, updates: set[int]) -> None:
+    """The rewards of these updates, counted from 1, are not numbers."""
+    forward, count = ppo.EnvironmentReward.forward, 0
+
+    def broken(self: ppo.EnvironmentReward, input_ids: torch.Tensor, **other: Any) -> SimpleNamespace:
+        nonlocal count
+        count += 1
+        (states,) = forward(self, input_ids, **other).hidden_states
+        return SimpleNamespace(hidden_states=(states * (math.nan if count in updates else 1.0),))
+
+    monkeypatch.setattr(ppo.EnvironmentReward, "forward", broken)
+
+
+def test_an_update_that_is_not_finite_leaves_the_weights_and_is_told(
+    lm: LanguageModel, task: MathWordProblem, train: list[Problem], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken_rewards(monkeypatch, {2})
+    model = lm.clone()
+    model.max_new_tokens = 6
+    after: list[dict[str, torch.Tensor]] = []
+
+    class Watching(Shown):
+        def __call__(self, done: float, **metrics: Any) -> None:
+            super().__call__(done, **metrics)
+            after.append(weights(model))
+
+    shown = Watching()
+    outcome, records = train_ppo(model, task, train, LEARNING, Run(0, shown), token_budget=4_000)
+    assert same(after[0], after[1]) and not same(after[1], after[2])
+    assert all(p.isfinite().all() for p in after[-1].values())
+    assert outcome.spent.skipped == 1 and shown.figures[-1]["skipped"] == 1
+    assert len(records) == len(after) and outcome.spent.tokens >= 4_000
+    (notice,) = shown.notices
+    assert notice.startswith("step 2 skipped: its gradient is not finite")
+
+
+def test_too_many_updates_that_are_not_finite_end_with_their_problems(
+    lm: LanguageModel, task: MathWordProblem, train: list[Problem], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken_rewards(monkeypatch, {2, 3})
+    model, seen = lm.clone(), []
+    model.max_new_tokens = 6
+
+    def reward(attempt: Attempt) -> float:
+        seen.append(attempt.problem.uid)
+        return 0.0
+
+    run = Run(0, Shown(), RunOptions(max_skipped=2))
+    with pytest.raises(TrainingError, match="2 steps in a row") as error:
+        train_ppo(model, task, train, LEARNING, run, token_budget=10_000, reward=reward)
+    assert len(seen) == 3 * LEARNING.batch_size and all(uid in str(error.value) for uid in seen[-LEARNING.batch_size :])
+
+
+@pytest.mark.parametrize("micro_batch", ["1", "4", "auto"])
+def test_an_update_in_parts_is_the_same_update(
+    lm: LanguageModel, task: MathWordProblem, train: list[Problem], monkeypatch: pytest.MonkeyPatch, micro_batch: str
+) -> None:
+    """With auto, memory is made to run out above four examples."""
+    gradients: list[dict[str, torch.Tensor]] = []
+    largest: list[int] = []
+    forced = EncoderDecoder.teacher_forced
+    limit = 6
+
+    def watched_move(self: Learner, done: float) -> bool:
+        gradients.append({name: p.grad.clone() for name, p in self.trained.items() if p.grad is not None})
+        raise Killed
+
+    def watched(self: EncoderDecoder, batch: Batch, responses: torch.Tensor, *, states: bool = False) -> Forced:
+        if len(responses) > limit:
+            raise RuntimeError("CUDA out of memory.")
+        largest.append(len(responses))
+        return forced(self, batch, responses, states=states)
+
+    monkeypatch.setattr(Learner, "move", watched_move)
+    monkeypatch.setattr(EncoderDecoder, "teacher_forced", watched)
+    for parts in ("auto", micro_batch):
+        model, shown = lm.clone(), Shown()
+        model.max_new_tokens = 6
+        largest.clear()
+        with pytest.raises(Killed):
+            train_ppo(model, task, train, LEARNING, Run(0, shown, RunOptions(micro_batch=parts)), token_budget=3_000)
+        limit = 4
+    assert max(largest) == {"1": 1, "4": 4, "auto": 3}[micro_batch]
+    assert len(shown.notices) == (micro_batch == "auto")
+    whole, parted = gradients
+    assert any(name.startswith("value.score") for name in whole) and whole.keys() == parted.keys()
+    for name, gradient in whole.items():
+        assert torch.allclose(gradient, parted[name], rtol=1e-3, atol=1e-5), name
+
+
+@pytest.mark.parametrize(("options", "rates"), [({}, [1e-3]), ({"warmup": 1.0}, None), ({"schedule": "linear"}, None)])
+def test_the_learning_rate_is_constant_unless_asked_otherwise(
+    lm: LanguageModel,
+    task: MathWordProblem,
+    train: list[Problem],
+    monkeypatch: pytest.MonkeyPatch,
+    options: dict[str, Any],
+    rates: list[float] | None,
+) -> None:
+    model, seen = lm.clone(), []
+    model.max_new_tokens = 6
+    move = Learner.move
+
+    def watched(self: Learner, done: float) -> bool:
+        finite = move(self, done)
+        seen.append(self.optimizer.param_groups[0]["lr"])
+        return finite
+
+    monkeypatch.setattr(Learner, "move", watched)
+    train_ppo(model, task, train, PPOOptions(batch_size=6, learning_rate=1e-3, **options), token_budget=2_500)
+    assert len(seen) > 2
+    if rates:
+        assert set(seen) == set(rates)
+    else:
+        assert seen == sorted(seen, reverse="schedule" in options) and len(set(seen)) == len(seen)
+
+
+def test_in_reduced_precision_and_with_checkpointed_gradients_the_ratio_is_near_one(
+    lm: LanguageModel, task: MathWordProblem, train: list[Problem]
+) -> None:
+    model = lm.clone()
+    model.max_new_tokens = 6
+    run = Run(0, Shown(), RunOptions(precision="bf16", gradient_checkpointing=True, weight_decay=0.01))
+    outcome, records = train_ppo(model, task, train, LEARNING, run, token_budget=2_500)
+    assert records[0]["kl"] == pytest.approx(0.0, abs=0.1) and not outcome.spent.skipped
+    assert all(math.isfinite(value) for record in records for value in record.values())
+    assert not same(weights(model), weights(lm))
+
+
+def rank(folder: str) -> None:
+    """One of several processes; run by the test below."""
+    task = MathWordProblem()
+    train = [task.generate(1, i) for i in range(40)]
+    torch.manual_seed(0)
+    model, seen = open_model("scratch:tiny", task, train), []
+    model.max_new_tokens = 6
+
+    def reward(attempt: Attempt) -> float:
+        seen.append(attempt.problem.uid)
+        return len(seen) % 3 / 2
+
+    before, shown = weights(model), Shown()
+    run = Run(0, shown, RunOptions(), Checkpoints(Path(folder) / "checkpoints", every=2, keep=9))
+    options = PPOOptions(batch_size=5, epochs=2, learning_rate=1e-3)
+    outcome, records = train_ppo(model, task, train, options, run, token_budget=4_000, reward=reward)
+    found = {"moved": not same(before, weights(model)), "identity": model.identity, "costs": costs(outcome)}
+    found |= {"records": records, "uids": seen, "figures": shown.figures}
+    Path(folder, f"{os.environ['RANK']}.json").write_text(json.dumps(found))
+
+
+def test_two_processes_share_the_rows_and_end_with_the_same_weights(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text("import sys\nfrom tests.test_ppo import rank\n\nrank(sys.argv[1])\n")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, env=environment, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    one, two = (json.loads((tmp_path / f"{i}.json").read_text()) for i in range(2))
+    assert one["moved"] and one["identity"] == two["identity"]
+    assert one["costs"] == two["costs"] and one["records"] == two["records"] and one["figures"] == two["figures"]
+    assert one["costs"]["tokens"] >= 4_000 and one["costs"]["steps"] == 2 * len(one["records"])
+    updates = range(0, len(one["uids"]), 3)  # five rows are rounded up to six
+    assert len(updates) == len(one["records"]) > 2
+    for start in updates:
+        assert len({*one["uids"][start : start + 3], *two["uids"][start : start + 3]}) == 6
+    assert (tmp_path / "checkpoints" / "step-00000002").is_dir()
 
 
 def test_importing_the_baseline_does_not_import_trl() -> None:
