@@ -19,6 +19,7 @@ from agents.models import BASE, load_model, open_model
 from baselines.ppo import PPOOptions, train_ppo
 from benchmarks.arms import seed_everything
 from benchmarks.folders import claim
+from benchmarks.launching import launch, launched
 from benchmarks.original import NAMES
 from data import DataOptions, Splits, content_hash, load_splits, require_problems
 from data.negatives import critic_pairs
@@ -35,6 +36,7 @@ from trainers.critic import CriticOptions, train_critic
 from trainers.critic_rl import CriticRLOptions, train_critic_rl
 from trainers.evaluation import critic_figures
 from trainers.learning import Outcome, Run, RunOptions
+from trainers.processes import once, processes
 from trainers.progress import Progress, quiet_libraries
 from trainers.refiner import RefinerOptions, check_options, train_refiner
 from trainers.tracking import NO_TRACKING, TrackingOptions, check_trackers, tracked
@@ -160,6 +162,8 @@ def main(argv: Sequence[str]) -> int:
         sub.add_argument(*out, type=Path, required=True, help="folder for the trained model and its metrics")
         sub.add_argument("--overwrite", action="store_true", help="delete what is in the folder first")
         sub.add_argument("--resume", action="store_true", help="go on with the interrupted training in the folder")
+        text = "processes on this machine that share each batch; one for each GPU"
+        sub.add_argument("--num-processes", type=int, default=1, metavar="N", help=f"{text} (default: 1; at least 1)")
         add_options(sub, defaults, names=NAMES[name].same)
         add_options(sub, TrackingOptions(), title="tracking")
         NAMES[name].add(sub)
@@ -175,9 +179,14 @@ def main(argv: Sequence[str]) -> int:
         raise OptionError(f"refiner train {what} needs --model: the trained model to go on with.")
     if what in IN_EPOCHS and options.epochs and given["train.steps"] is not None:
         raise OptionError("--epochs and --train.steps both say how long to train: give one of them.")
-    quiet_libraries()
     tracking = read_options(TrackingOptions(), given)
-    train(what, options, args.out, Console(), overwrite=args.overwrite, resume=args.resume, tracking=tracking)
+    if args.num_processes < 1:
+        raise OptionError(f"--num-processes is {args.num_processes}: it must be at least 1.")
+    if args.num_processes > 1 and not launched():
+        return launch(["-m", "trainers", *argv], args.num_processes)
+    quiet_libraries()
+    console = Console(quiet=not processes().is_main_process)
+    train(what, options, args.out, console, overwrite=args.overwrite, resume=args.resume, tracking=tracking)
     return 0
 
 
@@ -243,8 +252,12 @@ def train(
     if options.lora:
         add_adapter(lm, options.adapter)
     if not resume:
-        claim(folder, RECORD, overwrite=overwrite, advice="--resume to go on, --overwrite to delete it")
-        _write_record(folder, record)
+
+        def begin() -> None:
+            claim(folder, RECORD, overwrite=overwrite, advice="--resume to go on, --overwrite to delete it")
+            _write_record(folder, record)
+
+        once(begin)
     checkpoints = Checkpoints(folder / "checkpoints", options.run.checkpoint_every, options.run.keep)
     with (
         tracked(tracking, folder, record, console) as track,
@@ -266,10 +279,14 @@ def train(
         figures = critic_figures(task, critic, pairs)
         record |= {"threshold": critic.threshold, "dev": asdict(figures)}
         console.print(f"On development problems: {figures}.", highlight=False, soft_wrap=True)
-    with writing(folder, "Make room, then go on with --resume."):
-        (critic or lm).save(folder)
-        _write_record(folder, record)  # last: with what it spent in it, the training counts as finished
-    checkpoints.delete()
+
+    def finish() -> None:
+        with writing(folder, "Make room, then go on with --resume."):
+            (critic or lm).save(folder)
+            _write_record(folder, record)  # last: with what it spent in it, the training counts as finished
+        checkpoints.delete()
+
+    once(finish)
     option = "--critic" if what.startswith("critic") else "--generator"
     console.print(f"Saved to {folder}: load it with {option}, --model or from_pretrained.", highlight=False)
 
