@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import random
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
-from agents.cards import RECORD, origin, write_card, write_record
+from agents.cards import RECORD, origin, saved_record, write_card, write_record
 from agents.critic import LearnedCritic, saved_settings
 from agents.lm import LanguageModel
 from agents.lora import LoraOptions, add_adapter, check_adapter
@@ -21,9 +20,11 @@ from baselines.ppo import PPOOptions, train_ppo
 from benchmarks.arms import seed_everything
 from benchmarks.folders import claim
 from benchmarks.hub import add_upload, check_upload, upload
+from benchmarks.launching import launch, launched
 from benchmarks.original import NAMES
 from data import DataOptions, Splits, content_hash, load_splits, require_problems
 from data.negatives import critic_pairs
+from refiner_env.agreement import CriticFigures
 from refiner_env.critic_referee import resolve_agent
 from refiner_env.critics import resolve_critic
 from refiner_env.errors import OptionError, RefinerError, UnknownNameError
@@ -37,6 +38,7 @@ from trainers.critic import CriticOptions, train_critic
 from trainers.critic_rl import CriticRLOptions, train_critic_rl
 from trainers.evaluation import critic_figures
 from trainers.learning import Outcome, Run, RunOptions
+from trainers.processes import once, processes
 from trainers.progress import Progress, quiet_libraries
 from trainers.refiner import RefinerOptions, check_options, train_refiner
 from trainers.tracking import NO_TRACKING, TrackingOptions, check_trackers, tracked
@@ -160,6 +162,8 @@ def main(argv: Sequence[str]) -> int:
         sub.add_argument(*out, type=Path, required=True, help="folder for the trained model and its metrics")
         sub.add_argument("--overwrite", action="store_true", help="delete what is in the folder first")
         sub.add_argument("--resume", action="store_true", help="go on with the interrupted training in the folder")
+        text = "processes on this machine that share each batch; one for each GPU"
+        sub.add_argument("--num-processes", type=int, default=1, metavar="N", help=f"{text} (default: 1; at least 1)")
         add_options(sub, defaults, names=NAMES[name].same)
         add_options(sub, TrackingOptions(), title="tracking")
         add_upload(sub)
@@ -176,21 +180,17 @@ def main(argv: Sequence[str]) -> int:
         raise OptionError(f"refiner train {what} needs --model: the trained model to go on with.")
     if what in IN_EPOCHS and options.epochs and given["train.steps"] is not None:
         raise OptionError("--epochs and --train.steps both say how long to train: give one of them.")
+    if args.num_processes < 1:
+        raise OptionError(f"--num-processes is {args.num_processes}: it must be at least 1.")
     check_upload(args.push_to_hub, args.private)
-    tracking, console = read_options(TrackingOptions(), given), Console()
+    if args.num_processes > 1 and not launched():
+        return launch(["-m", "trainers", *argv], args.num_processes)
     quiet_libraries()
-    train(
-        what,
-        options,
-        args.out,
-        console,
-        overwrite=args.overwrite,
-        resume=args.resume,
-        tracking=tracking,
-        name=args.push_to_hub,
-    )
+    tracking, console = read_options(TrackingOptions(), given), Console(quiet=not processes().is_main_process)
+    order = Order(what, options, args.out, args.overwrite, args.resume, tracking, args.push_to_hub)
+    train(order, console)
     if args.push_to_hub:
-        upload(args.out, args.push_to_hub, args.private, console)
+        once(lambda: upload(args.out, args.push_to_hub, args.private, console))
     return 0
 
 
@@ -200,8 +200,7 @@ def _begun(what: str, folder: Path, given: Mapping[str, Any]) -> Any:
     Raises:
         RefinerError: there is none of this kind, or what is given now differs.
     """
-    file = folder / RECORD
-    record: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {"what": "no training"}
+    record = saved_record(folder) or {"what": "no training"}
     if record["what"] != what:
         raise OptionError(f"--resume: {folder} holds {record['what']}, not {what}: give the --out of a training begun.")
     options = from_dict(COMMANDS[what], record["options"])
@@ -213,28 +212,80 @@ def _begun(what: str, folder: Path, given: Mapping[str, Any]) -> Any:
     return options
 
 
-def train(
-    what: str,
-    options: Any,
-    folder: Path,
-    console: Console,
-    *,
-    overwrite: bool = False,
-    resume: bool = False,
-    tracking: TrackingOptions = NO_TRACKING,
-    name: str = "",
-) -> None:
-    """Train what the options describe and save it in `folder`, with metrics.jsonl, training.json and its card.
+@dataclass(frozen=True)
+class Order:
+    """What is to be trained, and where it goes."""
 
-    Args:
-        overwrite, resume: what to do with an earlier training in the folder.
-        name: what the model will be loaded by, for the card; without one, the folder.
+    what: str
+    """One of `COMMANDS`."""
+    options: Any
+    """Those of the command."""
+    folder: Path
+    overwrite: bool = False
+    resume: bool = False
+    tracking: TrackingOptions = NO_TRACKING
+    name: str = ""
+    """What the model will be loaded by, for its card; without one, the folder."""
+
+
+def train(order: Order, console: Console) -> None:
+    """Train what is ordered and save it in the folder, with metrics.jsonl, training.json and its card.
 
     Raises:
         RefinerError: the folder is in use, or the options do not fit.
     """
-    task = resolve_task(options.task)
-    check_trackers(tracking)
+    what, folder, task = order.what, order.folder, resolve_task(order.options.task)
+    check_trackers(order.tracking)
+    _check(what, order.options, task)
+    splits = load_splits(task, order.options.data)
+    require_problems(task, splits, ("train", "dev"))
+    options = _in_steps(order.options, len(splits.train)) if what in IN_EPOCHS else order.options
+    record: dict[str, Any] = {
+        "what": what,
+        "options": to_dict(options),
+        "base": origin(options.model),
+        "data_hash": content_hash(splits),
+    }
+    if order.resume:
+        before = saved_record(folder)
+        if before["data_hash"] != record["data_hash"]:
+            raise RefinerError(f"--resume: {folder} was begun with other problems than {splits.name} holds now.")
+        if "spent" in before:
+            console.print(f"The training in {folder} is finished: nothing to go on with.", highlight=False)
+            return
+    seed_everything(options.seed, what)
+    lm = open_model(options.model, task, splits.train, bits=options.adapter.bits)
+    if options.lora:
+        add_adapter(lm, options.adapter)
+    if not order.resume:
+        once(lambda: _begin(order, record))
+    checkpoints = Checkpoints(folder / "checkpoints", options.run.checkpoint_every, options.run.keep)
+    with (
+        tracked(order.tracking, folder, record, console) as track,
+        Progress(console, folder / "metrics.jsonl", track).stage(f"train {what}") as update,
+    ):
+        run = Run(options.seed, update, options.run, checkpoints)
+        outcome: Outcome = _TRAINERS[what](lm, task, splits, options, run)
+    record |= {"spent": asdict(outcome.spent), "dev": outcome.best}
+    critic = None
+    if what == "critic-rl":
+        critic = LearnedCritic(lm, task, **saved_settings(options.model))
+    if what == "critic":
+        critic, figures = _as_critic(lm, task, splits, options)
+        record |= {"threshold": critic.threshold, "dev": asdict(figures)}
+        console.print(f"On development problems: {figures}.", highlight=False, soft_wrap=True)
+    once(lambda: _finish(order, record, lm, critic))
+    once(checkpoints.delete)
+    option = "--critic" if what.startswith("critic") else "--generator"
+    console.print(f"Saved to {folder}: load it with {option}, --model or from_pretrained.", highlight=False)
+
+
+def _check(what: str, options: Any, task: Task[Any]) -> None:
+    """Refuse options that do not fit, before anything is loaded.
+
+    Raises:
+        RefinerError: which, and why.
+    """
     check_adapter(options.adapter, options.lora)
     if what == "refiner":
         resolve_critic(options.critic, task)
@@ -245,62 +296,35 @@ def train(
         resolve_agent(options.generator, task)
         if saved_settings(options.model).get("writes", "feedback") != "feedback":
             raise OptionError(f"--model {options.model} writes solutions: give a critic of --train.writes feedback.")
-    splits = load_splits(task, options.data)
-    require_problems(task, splits, ("train", "dev"))
-    if what in IN_EPOCHS and options.epochs:
-        options = _in_steps(options, len(splits.train))
-    record: dict[str, Any] = {
-        "what": what,
-        "options": to_dict(options),
-        "base": origin(options.model),
-        "data_hash": content_hash(splits),
-    }
-    if resume:
-        before = json.loads((folder / RECORD).read_text())
-        if before["data_hash"] != record["data_hash"]:
-            raise RefinerError(f"--resume: {folder} was begun with other problems than {splits.name} holds now.")
-        if "spent" in before:
-            console.print(f"The training in {folder} is finished: nothing to go on with.", highlight=False)
-            return
-    seed_everything(options.seed, what)
-    lm = open_model(options.model, task, splits.train, bits=options.adapter.bits)
-    if options.lora:
-        add_adapter(lm, options.adapter)
-    if not resume:
-        claim(folder, RECORD, overwrite=overwrite, advice="--resume to go on, --overwrite to delete it")
-        write_record(folder, record)
-    checkpoints = Checkpoints(folder / "checkpoints", options.run.checkpoint_every, options.run.keep)
-    with (
-        tracked(tracking, folder, record, console) as track,
-        Progress(console, folder / "metrics.jsonl", track).stage(f"train {what}") as update,
-    ):
-        run = Run(options.seed, update, options.run, checkpoints)
-        outcome: Outcome = _TRAINERS[what](lm, task, splits, options, run)
-    record |= {"spent": asdict(outcome.spent), "dev": outcome.best}
-    critic = None
-    if what == "critic-rl":
-        critic = LearnedCritic(lm, task, **saved_settings(options.model))
-    if what == "critic":
-        critic = LearnedCritic(lm, task, writes=options.train.writes)
-        if options.generator:
-            generator = load_model(options.generator)
-            critic = calibrated(critic, generator, task, splits.dev, options.turns)
-        rng = random.Random(f"dev {options.seed}")
-        pairs = critic_pairs(task, splits.dev, rng, no_hint_share=options.train.no_hint_share)
-        figures = critic_figures(task, critic, pairs)
-        record |= {"threshold": critic.threshold, "dev": asdict(figures)}
-        console.print(f"On development problems: {figures}.", highlight=False, soft_wrap=True)
-    with writing(folder, "Make room, then go on with --resume."):
-        (critic or lm).save(folder)
-        write_card(folder, lm, record, name, critic.writes if critic else "")
-        write_record(folder, record)  # last: with what it spent in it, the training counts as finished
-    checkpoints.delete()
-    option = "--critic" if what.startswith("critic") else "--generator"
-    console.print(f"Saved to {folder}: load it with {option}, --model or from_pretrained.", highlight=False)
+
+
+def _begin(order: Order, record: Mapping[str, Any]) -> None:
+    claim(order.folder, RECORD, overwrite=order.overwrite, advice="--resume to go on, --overwrite to delete it")
+    write_record(order.folder, record)
+
+
+def _finish(order: Order, record: Mapping[str, Any], lm: LanguageModel, critic: LearnedCritic | None) -> None:
+    with writing(order.folder, "Make room, then go on with --resume."):
+        (critic or lm).save(order.folder)
+        write_card(order.folder, lm, record, order.name, critic.writes if critic else "")
+        write_record(order.folder, record)  # last: with what it spent in it, the training counts as finished
+
+
+def _as_critic(
+    lm: LanguageModel, task: Task[Any], splits: Splits, o: CriticCommand
+) -> tuple[LearnedCritic, CriticFigures]:
+    """The trained model with its threshold, and how it does on development problems."""
+    critic = LearnedCritic(lm, task, writes=o.train.writes)
+    if o.generator:
+        critic = calibrated(critic, load_model(o.generator), task, splits.dev, o.turns)
+    pairs = critic_pairs(task, splits.dev, random.Random(f"dev {o.seed}"), no_hint_share=o.train.no_hint_share)
+    return critic, critic_figures(task, critic, pairs)
 
 
 def _in_steps(o: Any, n_train: int) -> Any:
-    """The options with their epochs told in steps; an epoch of the warm start is over what it may see."""
+    """The options with their epochs, if any, told in steps; an epoch of the warm start is over what it may see."""
+    if not o.epochs:
+        return o
     seen = warm_start_share(n_train, o.train.share, o.seed) if isinstance(o, GeneratorCommand) else range(n_train)
     return replace(o, train=replace(o.train, steps=math.ceil(o.epochs * len(seen) / o.train.batch_size)))
 

@@ -29,8 +29,8 @@ def given(monkeypatch: pytest.MonkeyPatch) -> Given:
     """What a command would have done: its options and its folder."""
     seen: Given = {}
 
-    def train(what: str, options: Any, folder: Path, *args: Any, **kwargs: Any) -> None:
-        seen.update(what=what, options=options, out=folder)
+    def train(order: training.Order, console: Console) -> None:
+        seen.update(what=order.what, options=order.options, out=order.folder)
 
     monkeypatch.setattr(training, "train", train)
     monkeypatch.setattr(evaluation, "evaluate", lambda options, *args: seen.update(options=options))
