@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from test_data_formats import LABELLED
 
 from benchmarks import evaluate as evaluation
