@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,11 @@ import torch
 from agents.generator import Generator
 from agents.lm import LanguageModel, Loss
 from agents.models import open_model
-from refiner_env.errors import RefinerError
+from refiner_env.errors import Interrupted, RefinerError
 from refiner_env.tasks import MathWordProblem
 from trainers.checkpoints import Checkpoints
 from trainers.critic import CriticOptions, train_critic
 from trainers.critic_rl import CriticRLOptions, train_critic_rl
-from trainers.interruption import Interrupted
 from trainers.learning import Outcome, Run, RunOptions
 from trainers.processes import once, processes
 from trainers.progress import Update
@@ -66,8 +66,10 @@ def trainings(folder: Path) -> dict[str, Any]:
 
     def seen(name: str, training: Training, options: RunOptions = RunOptions(), kill_after: int = 0) -> dict[str, Any]:
         """Its figures, and the weights and optimizer of its last checkpoint."""
+        begun = time.monotonic()
         lm, update, kept = fresh(), Seen(kill_after), Checkpoints(folder / name, options.checkpoint_every, options.keep)
         outcome = training(lm, Run(0, update, options, kept))
+        print(name, round(time.monotonic() - begun, 2))
         last_step = kept.steps()[-1]
         spent = {k: v for k, v in vars(outcome.spent).items() if k != "wall_s"}
         found = {"spent": spent, "checks": outcome.checks, "steps": kept.steps(), "rows": update.rows}
@@ -81,8 +83,11 @@ def trainings(folder: Path) -> dict[str, Any]:
         try:
             warm(4, 5)(lm, run)
         except Interrupted as stop:
-            found["stopped"] = {"steps": run.checkpoints.steps() if run.checkpoints else [], "number": stop.number}
-        return warm(4, 5)(fresh(), run)
+            found["stopped"] = {"steps": run.checkpoints.steps() if run.checkpoints else [], "number": int(stop.number)}
+        again = fresh()
+        outcome = warm(4, 5)(again, run)
+        lm.model = again.model
+        return outcome
 
     def not_finite(lm: LanguageModel, run: Run) -> Outcome:
         plain = lm.loss
@@ -110,7 +115,7 @@ def trainings(folder: Path) -> dict[str, Any]:
     found["patience"] = seen("patience", warm(16, 1), RunOptions(checkpoint_every=1, patience=2))
     own = CriticOptions(steps=2, batch_size=5, own_samples=1)
     found["critic"] = seen("critic", lambda lm, run: train_critic(lm, TASK, TRAIN, DEV, own, run, generator=base), every)
-    refiner = RefinerOptions(steps=2, batch_size=5)
+    refiner = RefinerOptions(steps=2, batch_size=5, turns=2)
     found["refiner"] = seen("refiner", lambda lm, run: train_refiner(lm, TASK, TRAIN, DEV, refiner, run), every)
     found["critic-rl"] = seen("rl", feedback, every)
     try:
