@@ -36,7 +36,7 @@ from trainers.critic import CriticOptions, train_critic
 from trainers.critic_rl import CriticRLOptions, train_critic_rl
 from trainers.evaluation import critic_figures
 from trainers.learning import Outcome, Run, RunOptions
-from trainers.processes import once, processes
+from trainers.processes import once, processes, sharded
 from trainers.progress import Progress, quiet_libraries
 from trainers.refiner import RefinerOptions, check_options, train_refiner
 from trainers.tracking import NO_TRACKING, TrackingOptions, check_trackers, tracked
@@ -184,6 +184,8 @@ def main(argv: Sequence[str]) -> int:
         raise OptionError(f"--num-processes is {args.num_processes}: it must be at least 1.")
     if args.num_processes > 1 and not launched():
         return launch(["-m", "trainers", *argv], args.num_processes)
+    if what == "ppo" and sharded():
+        raise OptionError("refiner train ppo cannot shard its models: start it without FSDP.")
     quiet_libraries()
     console = Console(quiet=not processes().is_main_process)
     train(what, options, args.out, console, overwrite=args.overwrite, resume=args.resume, tracking=tracking)

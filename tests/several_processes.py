@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +52,8 @@ def last() -> bool:
     return processes().process_index == processes().num_processes - 1
 
 
-def trainings(folder: Path) -> dict[str, Any]:
-    """What each training came to, by name."""
+def trainings(folder: Path, names: Sequence[str] = ()) -> dict[str, Any]:
+    """What each training came to, by name; all of them where none is named."""
     torch.manual_seed(0)
     base = open_model("scratch:tiny", TASK, TRAIN)
     base.max_new_tokens = 12
@@ -66,17 +65,15 @@ def trainings(folder: Path) -> dict[str, Any]:
 
     def seen(name: str, training: Training, options: RunOptions = RunOptions(), kill_after: int = 0) -> dict[str, Any]:
         """Its figures, and the weights and optimizer of its last checkpoint."""
-        begun = time.monotonic()
         lm, update, kept = fresh(), Seen(kill_after), Checkpoints(folder / name, options.checkpoint_every, options.keep)
         outcome = training(lm, Run(0, update, options, kept))
-        print(name, round(time.monotonic() - begun, 2))
         last_step = kept.steps()[-1]
         spent = {k: v for k, v in vars(outcome.spent).items() if k != "wall_s"}
         found = {"spent": spent, "checks": outcome.checks, "steps": kept.steps(), "rows": update.rows}
         return found | {"notices": update.notices, "tensors": kept.load(last_step)[0], "weights": dict(lm.trained())}
 
     def warm(steps: int, size: int) -> Training:
-        options = WarmStartOptions(steps=steps, batch_size=size, learning_rate=3e-3)
+        options = WarmStartOptions(steps=steps, batch_size=size, learning_rate=1e-2)
         return lambda lm, run: warm_start(lm, TASK, TRAIN, DEV, options, run)
 
     def interrupted(lm: LanguageModel, run: Run) -> Outcome:
@@ -105,19 +102,28 @@ def trainings(folder: Path) -> dict[str, Any]:
         options = CriticRLOptions(steps=2, batch_size=3, samples=2)
         return train_critic_rl(lm, TASK, TRAIN, DEV, Generator(base), options, run)
 
+    def critic(lm: LanguageModel, run: Run) -> Outcome:
+        options = CriticOptions(steps=2, batch_size=5, own_samples=1)
+        return train_critic(lm, TASK, TRAIN, DEV, options, run, generator=base)
+
+    def refiner(lm: LanguageModel, run: Run) -> Outcome:
+        return train_refiner(lm, TASK, TRAIN, DEV, RefinerOptions(steps=2, batch_size=5, turns=2), run)
+
     found: dict[str, Any] = {}
-    every = RunOptions(checkpoint_every=1)
-    found["warm start"] = seen("warm", warm(24, 8), RunOptions(checkpoint_every=24, micro_batch="3"))
-    found["interrupted"] = seen("interrupted", interrupted, RunOptions(checkpoint_every=4), kill_after=2)
-    found["uninterrupted"] = seen("uninterrupted", warm(4, 5), RunOptions(checkpoint_every=4))
-    found["one problem"] = seen("one", warm(2, 1), every)
-    found["not finite"] = seen("nan", not_finite, every)
-    found["patience"] = seen("patience", warm(16, 1), RunOptions(checkpoint_every=1, patience=2))
-    own = CriticOptions(steps=2, batch_size=5, own_samples=1)
-    found["critic"] = seen("critic", lambda lm, run: train_critic(lm, TASK, TRAIN, DEV, own, run, generator=base), every)
-    refiner = RefinerOptions(steps=2, batch_size=5, turns=2)
-    found["refiner"] = seen("refiner", lambda lm, run: train_refiner(lm, TASK, TRAIN, DEV, refiner, run), every)
-    found["critic-rl"] = seen("rl", feedback, every)
+    every, in_parts = RunOptions(checkpoint_every=1), RunOptions(checkpoint_every=4, micro_batch="2")
+    planned: dict[str, tuple[Any, ...]] = {
+        "warm start": (warm(12, 8), RunOptions(checkpoint_every=12)),
+        "interrupted": (interrupted, in_parts, 2),
+        "uninterrupted": (warm(4, 5), in_parts),
+        "one problem": (warm(2, 1), every),
+        "not finite": (not_finite, every),
+        "patience": (warm(16, 1), RunOptions(checkpoint_every=1, patience=2)),
+        "critic": (critic, every),
+        "refiner": (refiner, every),
+        "critic-rl": (feedback, every),
+    }
+    for name in names or planned:
+        found[name] = seen(name, *planned[name])
     try:
         once(_refuse)
     except RefinerError as error:
@@ -131,4 +137,4 @@ def _refuse() -> None:
 
 if __name__ == "__main__":
     out = Path(sys.argv[1])
-    torch.save(trainings(out), out / f"seen-{processes().process_index}.pt")
+    torch.save(trainings(out, sys.argv[2:]), out / f"seen-{processes().process_index}.pt")

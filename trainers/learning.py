@@ -25,7 +25,7 @@ from refiner_env.errors import Interrupted, OptionError, TrainingError
 from refiner_env.options import option
 from trainers.checkpoints import Checkpoints
 from trainers.interruption import Interruption
-from trainers.processes import add_up, gathered, once, processes, share, sharded, total
+from trainers.processes import add_up, gathered, once, processes, sharded, share, total
 from trainers.progress import SILENT, Update
 from trainers.sharding import Shards, full, part, put_back
 
