@@ -204,7 +204,9 @@ class LanguageModel(ABC):
                 batch = self.encode([prompts[i] for i in places])
                 if nucleus:
                     options["logits_processor"] = [NucleusSampling(nucleus[0], nucleus[1][places])]
-                output = self.model.generate(**batch, max_new_tokens=self.max_new_tokens, **self.start, **options)
+                output = self.model.generate(
+                    **batch, max_new_tokens=self.max_new_tokens, synced_gpus=False, **self.start, **options
+                )
                 written = self.completions(output, batch)
                 self.generated_tokens += int((written != self.pad).sum())
                 decoded = self.tokenizer.batch_decode(written, skip_special_tokens=True)

@@ -33,7 +33,7 @@ def launch(command: Sequence[str], count: int) -> int:
     Returns:
         Its exit status; if another failed first, that one's, and its errors are shown instead. Of a defect, all are.
     """
-    from torch.distributed import TCPStore  # type: ignore[attr-defined]
+    from torch._C._distributed_c10d import TCPStore
 
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # where they find each other
     shared = {

@@ -38,7 +38,7 @@ from trainers.critic import CriticOptions, train_critic
 from trainers.critic_rl import CriticRLOptions, train_critic_rl
 from trainers.evaluation import critic_figures
 from trainers.learning import Outcome, Run, RunOptions
-from trainers.processes import once, processes
+from trainers.processes import once, processes, sharded
 from trainers.progress import Progress, quiet_libraries
 from trainers.refiner import RefinerOptions, check_options, train_refiner
 from trainers.tracking import NO_TRACKING, TrackingOptions, check_trackers, tracked
@@ -185,6 +185,8 @@ def main(argv: Sequence[str]) -> int:
     check_upload(args.push_to_hub, args.private)
     if args.num_processes > 1 and not launched():
         return launch(["-m", "trainers", *argv], args.num_processes)
+    if what == "ppo" and sharded():
+        raise OptionError("refiner train ppo cannot shard its models: start it without FSDP.")
     quiet_libraries()
     tracking, console = read_options(TrackingOptions(), given), Console(quiet=not processes().is_main_process)
     order = Order(what, options, args.out, args.overwrite, args.resume, tracking, args.push_to_hub)

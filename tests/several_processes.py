@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +52,8 @@ def last() -> bool:
     return processes().process_index == processes().num_processes - 1
 
 
-def trainings(folder: Path) -> dict[str, Any]:
-    """What each training came to, by name."""
+def trainings(folder: Path, names: Sequence[str] = ()) -> dict[str, Any]:
+    """What each training came to, by name; all of them where none is named."""
     torch.manual_seed(0)
     base = open_model("scratch:tiny", TASK, TRAIN)
     base.max_new_tokens = 12
@@ -74,15 +73,18 @@ def trainings(folder: Path) -> dict[str, Any]:
         return found | {"notices": update.notices, "tensors": kept.load(last_step)[0], "weights": dict(lm.trained())}
 
     def warm(steps: int, size: int) -> Training:
-        options = WarmStartOptions(steps=steps, batch_size=size, learning_rate=3e-3)
+        options = WarmStartOptions(steps=steps, batch_size=size, learning_rate=1e-2)
         return lambda lm, run: warm_start(lm, TASK, TRAIN, DEV, options, run)
 
     def interrupted(lm: LanguageModel, run: Run) -> Outcome:
         try:
             warm(4, 5)(lm, run)
         except Interrupted as stop:
-            found["stopped"] = {"steps": run.checkpoints.steps() if run.checkpoints else [], "number": stop.number}
-        return warm(4, 5)(fresh(), run)
+            found["stopped"] = {"steps": run.checkpoints.steps() if run.checkpoints else [], "number": int(stop.number)}
+        again = fresh()
+        outcome = warm(4, 5)(again, run)
+        lm.model = again.model
+        return outcome
 
     def not_finite(lm: LanguageModel, run: Run) -> Outcome:
         plain = lm.loss
@@ -100,20 +102,28 @@ def trainings(folder: Path) -> dict[str, Any]:
         options = CriticRLOptions(steps=2, batch_size=3, samples=2)
         return train_critic_rl(lm, TASK, TRAIN, DEV, Generator(base), options, run)
 
+    def critic(lm: LanguageModel, run: Run) -> Outcome:
+        options = CriticOptions(steps=2, batch_size=5, own_samples=1)
+        return train_critic(lm, TASK, TRAIN, DEV, options, run, generator=base)
+
+    def refiner(lm: LanguageModel, run: Run) -> Outcome:
+        return train_refiner(lm, TASK, TRAIN, DEV, RefinerOptions(steps=2, batch_size=5, turns=2), run)
+
     found: dict[str, Any] = {}
-    every = RunOptions(checkpoint_every=1)
-    found["warm start"] = seen("warm", warm(24, 8), RunOptions(checkpoint_every=24, micro_batch="3"))
-    found["interrupted"] = seen("interrupted", interrupted, RunOptions(checkpoint_every=4), kill_after=2)
-    found["uninterrupted"] = seen("uninterrupted", warm(4, 5), RunOptions(checkpoint_every=4))
-    found["one problem"] = seen("one", warm(2, 1), every)
-    found["not finite"] = seen("nan", not_finite, every)
-    found["patience"] = seen("patience", warm(16, 1), RunOptions(checkpoint_every=1, patience=2))
-    own = CriticOptions(steps=2, batch_size=5, own_samples=1)
-    critic = partial(train_critic, task=TASK, train=TRAIN, dev=DEV, options=own, generator=base)
-    found["critic"] = seen("critic", lambda lm, run: critic(lm, run=run), every)
-    refiner = RefinerOptions(steps=2, batch_size=5)
-    found["refiner"] = seen("refiner", lambda lm, run: train_refiner(lm, TASK, TRAIN, DEV, refiner, run), every)
-    found["critic-rl"] = seen("rl", feedback, every)
+    every, in_parts = RunOptions(checkpoint_every=1), RunOptions(checkpoint_every=4, micro_batch="2")
+    planned: dict[str, tuple[Any, ...]] = {
+        "warm start": (warm(12, 8), RunOptions(checkpoint_every=12)),
+        "interrupted": (interrupted, in_parts, 2),
+        "uninterrupted": (warm(4, 5), in_parts),
+        "one problem": (warm(2, 1), every),
+        "not finite": (not_finite, every),
+        "patience": (warm(16, 1), RunOptions(checkpoint_every=1, patience=2)),
+        "critic": (critic, every),
+        "refiner": (refiner, every),
+        "critic-rl": (feedback, every),
+    }
+    for name in names or planned:
+        found[name] = seen(name, *planned[name])
     try:
         once(_refuse)
     except RefinerError as error:
@@ -127,4 +137,4 @@ def _refuse() -> None:
 
 if __name__ == "__main__":
     out = Path(sys.argv[1])
-    torch.save(trainings(out), out / f"seen-{processes().process_index}.pt")
+    torch.save(trainings(out, sys.argv[2:]), out / f"seen-{processes().process_index}.pt")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from several_processes import trainings
 
 Seen = dict[str, Any]
 LEARNED = ["warm start", "interrupted", "one problem", "not finite", "critic", "refiner", "critic-rl"]
+SHARDED = ["interrupted", "not finite", "critic", "refiner", "critic-rl"]
 
 
 @pytest.fixture(scope="module")
@@ -24,15 +26,36 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Seen:
 @pytest.fixture(scope="module")
 def together(tmp_path_factory: pytest.TempPathFactory) -> list[Seen]:
     """What each of two processes came to."""
-    folder, script = tmp_path_factory.mktemp("together"), Path(__file__).parent / "several_processes.py"
+    return in_two_processes(tmp_path_factory.mktemp("together"))
+
+
+@pytest.fixture(scope="module")
+def sharded(tmp_path_factory: pytest.TempPathFactory) -> list[Seen]:
+    """What each of two processes came to that have half of the model each."""
+    accelerate = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
+    return in_two_processes(tmp_path_factory.mktemp("sharded"), *SHARDED, **accelerate)
+
+
+def in_two_processes(folder: Path, *names: str, **environment: str) -> list[Seen]:
+    script = Path(__file__).parent / "several_processes.py"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
-    subprocess.run([*command, str(folder)], check=True, timeout=120, capture_output=True)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    subprocess.run([*command, str(folder), *names], check=True, timeout=180, capture_output=True, env=environment)
     return [torch.load(folder / f"seen-{i}.pt", weights_only=False) for i in range(2)]
 
 
 @pytest.mark.parametrize("name", LEARNED)
 def test_two_processes_learn_what_one_learns(alone: Seen, together: list[Seen], name: str) -> None:
-    one, (first, second) = alone[name], together
+    same(alone, together, name)
+
+
+@pytest.mark.parametrize("name", SHARDED)
+def test_a_model_in_shards_learns_what_a_whole_one_learns(alone: Seen, sharded: list[Seen], name: str) -> None:
+    same(alone, sharded, name)
+
+
+def same(alone: Seen, several: list[Seen], name: str) -> None:
+    one, (first, second) = alone[name], several
     assert any(row.get("loss") or row.get("reward") for row in one["rows"])
     for seen in (first[name], second[name]):
         assert seen["spent"] == one["spent"] and seen["steps"] == one["steps"] and seen["checks"] == one["checks"]
@@ -41,8 +64,9 @@ def test_two_processes_learn_what_one_learns(alone: Seen, together: list[Seen], 
         for file, tensors in one["tensors"].items():
             for key, tensor in tensors.items():
                 torch.testing.assert_close(seen["tensors"][file][key], tensor, atol=1e-5, rtol=1e-3)
-    for key, weights in first[name]["weights"].items():
-        assert torch.equal(weights, second[name]["weights"][key])
+    for key, weights in one["weights"].items():
+        assert torch.equal(first[name]["weights"][key], second[name]["weights"][key])
+        torch.testing.assert_close(first[name]["weights"][key], weights, atol=1e-5, rtol=1e-3)
 
 
 def test_the_trainings_learn_something(alone: Seen) -> None:

@@ -105,7 +105,8 @@ def critic_rl_step(learner: Learner, env: CriticVectorEnv, places: Sequence[int]
     groups = [first for first in share(_firsts(env, places, seed % 2**32)) for _ in range(samples)]
     prompts = _review(env, groups)
     seeds = [step_seed(seed, i, k % samples) for k, (i, _) in enumerate(groups)]
-    feedback = learner.lm.generate(prompts, top_p=1.0, seeds=seeds)
+    with learner.whole():
+        feedback = learner.lm.generate(prompts, top_p=1.0, seeds=seeds)
     rewards = _answer(env, feedback)
     advantages = group_advantages(rewards, samples)
     told = np.flatnonzero(advantages)  # a group whose feedbacks all earn the same teaches nothing

@@ -7,6 +7,7 @@ memory runs out, and several processes plan the same batch without talking.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 import time
@@ -24,8 +25,9 @@ from refiner_env.errors import Interrupted, OptionError, TrainingError
 from refiner_env.options import option
 from trainers.checkpoints import Checkpoints
 from trainers.interruption import Interruption
-from trainers.processes import add_up, gathered, once, processes, share, total
+from trainers.processes import add_up, gathered, once, processes, sharded, share, total
 from trainers.progress import SILENT, Update
+from trainers.sharding import Shards, full, part, put_back
 
 CHECKS = 8
 """How often weights are scored on development problems in one training, the same for every arm."""
@@ -129,6 +131,7 @@ class Learner:
         beside: Mapping[str, torch.nn.Parameter] | None = None,
     ) -> None:
         self.lm, self.learning_rate, self.options = lm, learning_rate, options
+        self.shards = Shards(lm) if sharded() else None
         self.trained = {**lm.trained(), **(beside or {})}
         decayed = [p for p in self.trained.values() if p.ndim > 1]
         others = [p for p in self.trained.values() if p.ndim <= 1]
@@ -161,17 +164,26 @@ class Learner:
         self.uids += uids
         size = min(len(prompts), self.micro or len(prompts)) or 1
         self.largest = max(self.largest, size)
-        parts = [slice(start, start + size) for start in range(0, len(prompts), size)]
-        alone = len(parts) == 1 and processes().num_processes == 1
+        chunks = [slice(start, start + size) for start in range(0, len(prompts), size)]
+        alone = len(chunks) == 1 and processes().num_processes == 1
         (count,) = [0.0] if alone else total(self.lm.loss_count(targets, weights))
         summed = 0.0
-        for part in parts:
-            loss = self.lm.loss(prompts[part], targets[part], weights[part] if weights is not None else None)
+        average, idle = 1, 0
+        if self.shards:  # FSDP divides gradients by the number of processes, and all pass equally often
+            average, idle = processes().num_processes, max(gathered([len(chunks)])) - len(chunks)
+        for chunk in chunks:
+            loss = self.lm.loss(prompts[chunk], targets[chunk], weights[chunk] if weights is not None else None)
             count = count or loss.count
-            (loss.total * (weight / count)).backward()
+            (loss.total * (weight * average / count)).backward()
             summed += loss.total.item()
             self.now.tokens += loss.tokens
+        for _ in range(idle):
+            (self.lm.loss([""], [""]).total * 0.0).backward()
         return total(summed)[0] / count if count else 0.0
+
+    def whole(self) -> contextlib.AbstractContextManager[None]:
+        """Inside, the model may generate; all processes enter and leave."""
+        return self.shards.whole() if self.shards else contextlib.nullcontext()
 
     def step(self, done: float) -> bool:
         """One optimizer step, counted; `done` is the fraction of training behind us, for the learning rate.
@@ -194,8 +206,9 @@ class Learner:
             if p.grad is None:
                 p.grad = torch.zeros_like(p)
             gradients.append(p.grad)
-        add_up(gradients)
-        norm = torch.nn.utils.clip_grad_norm_(self.trained.values(), self.options.clip or math.inf)
+        if not self.shards:
+            add_up(gradients)
+        norm = full(torch.nn.utils.clip_grad_norm_(self.trained.values(), self.options.clip or math.inf))
         finite = bool(torch.isfinite(norm))
         if finite:
             for group in self.optimizer.param_groups:
@@ -218,11 +231,11 @@ class Learner:
     def state(self) -> dict[str, dict[str, torch.Tensor]]:
         """Weights and optimizer as named tensors."""
         optimizer = {
-            f"{name}/{key}": torch.as_tensor(value)
+            f"{name}/{key}": full(torch.as_tensor(value))
             for name, p in self.trained.items()
             for key, value in self.optimizer.state[p].items()
         }
-        return {"weights": dict(self.trained), "optimizer": optimizer}
+        return {"weights": {name: full(p) for name, p in self.trained.items()}, "optimizer": optimizer}
 
     def restore(self, tensors: Mapping[str, Mapping[str, torch.Tensor]]) -> None:
         """Put back what `state` gave."""
@@ -230,7 +243,7 @@ class Learner:
         for key, value in tensors["optimizer"].items():
             name, _, what = key.rpartition("/")
             p = self.trained[name]
-            self.optimizer.state[p][what] = value.to(p.device)
+            self.optimizer.state[p][what] = part(value, p)
 
 
 def prepare(lm: LanguageModel, options: RunOptions) -> None:
@@ -247,13 +260,6 @@ def scheduled(done: float, options: RunOptions) -> float:
         return min(1.0, (done + 1e-3) / options.warmup)
     left = (1 - done) / (1 - options.warmup) if options.warmup < 1 else 1.0
     return {"linear": left, "cosine": (1 - math.cos(math.pi * left)) / 2, "constant": 1.0}[options.schedule]
-
-
-def put_back(parameters: Mapping[str, torch.Tensor], saved: Mapping[str, torch.Tensor]) -> None:
-    """Copy saved values into parameters of the same names."""
-    with torch.no_grad():
-        for name, p in parameters.items():
-            p.copy_(saved[name])
 
 
 @dataclass(frozen=True)
@@ -328,7 +334,8 @@ class BestWeights:
             self.best, self.stale = self.checks[-1], 0
             self._weights = {name: p.detach().clone() for name, p in self.lm.trained().items()}
             if kept := self.checkpoints:
-                once(lambda: kept.save_best(step, self._weights))
+                weights = {name: full(w) for name, w in self._weights.items()}
+                once(lambda: kept.save_best(step, weights))
 
     def restore(self) -> None:
         """Put the best weights back."""
@@ -377,7 +384,13 @@ def fit(
         Interrupted: SIGTERM or Ctrl-C; a checkpoint was written first.
     """
     learner, kept = Learner(lm, learning_rate, run.options, beside), run.checkpoints
-    best = BestWeights(lm, score, kept, keep=keep_best)
+
+    def scored() -> Mapping[str, float]:
+        assert score
+        with learner.whole():
+            return score()
+
+    best = BestWeights(lm, scored if score else None, kept, keep=keep_best)
     spent, resumed = learner.spent, kept.latest() if kept else None
     if kept:
         run.update.resume(resumed or 0)
@@ -427,6 +440,8 @@ def fit(
                 going_on = f"--resume goes on from step {last[-1]}" if last else "nothing is kept"
                 raise Interrupted(interrupted, f"{Signals(interrupted).name} after step {number}: {going_on}.")
     best.restore()
+    if learner.shards:
+        learner.shards.join()
     return Outcome(so_far(), best.checks, best.best)
 
 

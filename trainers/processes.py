@@ -7,6 +7,7 @@ reads from the environment who it is; started alone, a process has everything to
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, TypeVar
@@ -16,15 +17,39 @@ import torch.distributed as dist
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
 
-from refiner_env.errors import RefinerError
+from refiner_env.errors import OptionError, RefinerError
 
 T = TypeVar("T")
+ACCELERATE = (
+    ("ACCELERATE_USE_DEEPSPEED", "false", "DeepSpeed is not supported, take configs/fsdp.yaml"),
+    ("ACCELERATE_USE_MEGATRON_LM", "false", "Megatron-LM is not supported, take configs/fsdp.yaml"),
+    ("ACCELERATE_MIXED_PRECISION", "no", "say --run.precision bf16 in its place"),
+    ("FSDP_VERSION", "2", "give fsdp_version: 2"),
+    ("FSDP_OFFLOAD_PARAMS", "false", "give fsdp_offload_params: false"),
+    ("FSDP_ACTIVATION_CHECKPOINTING", "false", "say --run.gradient-checkpointing in its place"),
+)
+"""What accelerate's launcher may set, the one value that is supported, and what to do about others."""
 
 
 @cache
 def processes() -> PartialState:
-    """This process among its fellows; joins them on the first call, by gloo where there is no GPU."""
+    """This process among its fellows; joins them on the first call, by gloo where there is no GPU.
+
+    Raises:
+        OptionError: accelerate's settings ask for what is not supported.
+    """
+    for setting, supported, advice in ACCELERATE:
+        value = os.environ.get(setting, supported).lower()
+        if value != supported and (sharded() or not setting.startswith("FSDP")):
+            raise OptionError(f"accelerate's {setting} is {value}, not {supported}: {advice}.")
+    # Every process reads the whole model; transformers would read it in the first alone.
+    os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
     return PartialState(cpu=not torch.cuda.is_available())
+
+
+def sharded() -> bool:
+    """Whether accelerate's settings ask for models in shards."""
+    return os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
 
 
 def share(items: Sequence[T]) -> list[T]:

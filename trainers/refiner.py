@@ -152,10 +152,13 @@ def refiner_step(
         # A turn that few problems reach counts for few: each problem has the same say in every turn.
         uids, targets = [p.uid for p in now], [p.gold or "" for p in now]
         losses.append(learner.backward(uids, generator_prompts(current), targets, weight * left / begun))
-        if turn + 1 == len(weights) or not len(active):
+        if turn + 1 == len(weights):
+            break
+        with learner.whole():
+            written = propose([places[i] for i in active.tolist()], current, step_seed(seed, turn))
+        if not written:
             continue
         actions = [""] * env.num_envs
-        written = propose([places[i] for i in active.tolist()], current, step_seed(seed, turn))
         for i, hypothesis in zip(active, written, strict=True):
             actions[i] = hypothesis
         observations, _, terminated, truncated, infos = env.step(actions)
