@@ -292,6 +292,10 @@ def _check(what: str, options: Any, task: Task[Any]) -> None:
     if what == "refiner":
         resolve_critic(options.critic, task)
         check_options(options.train, options.warm_start_share, "--train", "--warm-start-share")
+    if what == "ppo":
+        for name in ("schedule", "warmup"):
+            if getattr(options.run, name) != getattr(RunOptions, name):
+                raise OptionError(f"--run.{name} is not PPO's, which has its own: give --train.{name}.")
     if what in ("ppo", "critic-rl"):
         resolve_reward(options.train.reward)
     if what == "critic-rl":

@@ -367,7 +367,9 @@ def test_a_step_shows_last_hypothesis_and_feedback_and_drops_what_is_solved(
     def propose(places: list[int], observations: Observations, seed: int) -> list[str]:
         return [(train[i].gold or "") if i % 2 else wrong for i in places]  # odd places are solved at once
 
-    refiner_step(ledger, loop(task, train), [0, 1, 2, 3], propose, replace(SMALL, turn_weights=(1.0, 0.5)), 0)  # type: ignore[arg-type]
+    options = replace(SMALL, turn_weights=(1.0, 0.5))
+    figures = refiner_step(ledger, loop(task, train), [0, 1, 2, 3], propose, options, 0)  # type: ignore[arg-type]
+    assert figures["solved"] == 0.5
     first, second, third = ledger.calls
     assert first[0] == [train[i].text for i in range(4)] and first[2] == 1.0
     assert second[1] == third[1] == [train[0].gold, train[2].gold]
@@ -502,6 +504,6 @@ def test_refiner_training_learns_to_use_feedback(
     propose, _ = hypothesis_source(model, task, train, options, ())
     losses = []
     for number in range(30):
-        losses.append(refiner_step(learner, env, [0, 1, 2, 3], propose, options, number)[-1])
+        losses.append(refiner_step(learner, env, [0, 1, 2, 3], propose, options, number)["last_turn_loss"])
         learner.step(0.5)
     assert sum(losses[-3:]) < 0.4 * sum(losses[:3])

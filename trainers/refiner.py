@@ -102,8 +102,7 @@ def train_refiner(
     def step(learner: Learner, number: int) -> dict[str, float]:
         judge.seed(step_seed(run.seed, "critic", number))
         order = batch(len(train), options.batch_size, step_seed(run.seed, "problems"), number)
-        losses = refiner_step(learner, env, share(order), propose, options, step_seed(run.seed, "hypotheses", number))
-        return {"loss": losses[0], "last_turn_loss": losses[-1]}
+        return refiner_step(learner, env, share(order), propose, options, step_seed(run.seed, "hypotheses", number))
 
     def score() -> dict[str, float]:
         judge.seed(run.seed)  # every check with the same noise
@@ -136,15 +135,22 @@ def train_refiner(
 
 def refiner_step(
     learner: Learner, env: RefinerVectorEnv, places: Sequence[int], propose: Propose, options: RefinerOptions, seed: int
-) -> list[float]:
-    """Gradients of all turns on this process's problems. Returns the loss per target token of each turn, of all."""
+) -> dict[str, float]:
+    """Gradients of all turns on this process's problems.
+
+    Returns:
+        Over all processes: the loss per target token of the first turn and of the last that was reached, and the share
+        of the problems that hypotheses have solved on the way.
+    """
     problems = env.referee.problems
     weights = turn_weights(options)
     observations, _ = env.reset(options={"index": places})
     active = np.arange(len(places))
     losses: list[float] = []
+    solved = 0.0
     for turn, weight in enumerate(weights):
         left, begun = total(len(active), len(places))
+        solved = 1 - left / begun
         if not left:
             break
         current = select(observations, active)
@@ -164,7 +170,7 @@ def refiner_step(
         observations, _, terminated, truncated, infos = env.step(actions)
         learner.now.critic_failures += int(infos["critic_failed"].sum())
         active = active[~(terminated | truncated)[active]]
-    return losses
+    return {"loss": losses[0], "last_turn_loss": losses[-1], "solved": solved}
 
 
 def turn_weights(options: RefinerOptions) -> list[float]:
