@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import warnings
 from collections.abc import Iterator, Mapping
 
 import torch
@@ -27,6 +28,8 @@ class Shards:
         self.lm, self.device = lm, lm.model.device
         self._joined = copy.deepcopy(lm.model).cpu()
         self._reshard = FullyShardedDataParallelPlugin().reshard_after_forward
+        # It fears in-place operations on what a block returns; no model of ours has any.
+        warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
         blocks = set(lm.model._no_split_modules or ())
         for module in list(lm.model.modules()):
             if type(module).__name__ in blocks:
