@@ -19,8 +19,13 @@ SHARDED = ["interrupted", "not finite", "critic", "refiner", "critic-rl"]
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Seen:
-    """What one process came to."""
-    return trainings(tmp_path_factory.mktemp("alone"))
+    """What one process came to, on one thread as the others."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return trainings(tmp_path_factory.mktemp("alone"))
+    finally:
+        torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +45,7 @@ def in_two_processes(folder: Path, *names: str, **environment: str) -> list[Seen
     script = Path(__file__).parent / "several_processes.py"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
-    subprocess.run([*command, str(folder), *names], check=True, timeout=180, capture_output=True, env=environment)
+    subprocess.run([*command, str(folder), *names], check=True, timeout=400, capture_output=True, env=environment)
     return [torch.load(folder / f"seen-{i}.pt", weights_only=False) for i in range(2)]
 
 
@@ -63,10 +68,10 @@ def same(alone: Seen, several: list[Seen], name: str) -> None:
             assert row == pytest.approx(expected, rel=1e-4, nan_ok=True)
         for file, tensors in one["tensors"].items():
             for key, tensor in tensors.items():
-                torch.testing.assert_close(seen["tensors"][file][key], tensor, atol=1e-5, rtol=1e-3)
+                torch.testing.assert_close(seen["tensors"][file][key], tensor, atol=5e-5, rtol=1e-2)
     for key, weights in one["weights"].items():
         assert torch.equal(first[name]["weights"][key], second[name]["weights"][key])
-        torch.testing.assert_close(first[name]["weights"][key], weights, atol=1e-5, rtol=1e-3)
+        torch.testing.assert_close(first[name]["weights"][key], weights, atol=5e-5, rtol=1e-2)
 
 
 def test_the_trainings_learn_something(alone: Seen) -> None:
