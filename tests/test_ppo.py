@@ -25,8 +25,9 @@ from agents.lora import LoraOptions, add_adapter
 from agents.models import open_model
 from baselines import ppo
 from baselines.ppo import Policy, PPOOptions, Rows, remove_dropout, train_ppo
+from benchmarks.train import main
 from refiner_env import RefinerVectorEnv
-from refiner_env.errors import TrainingError
+from refiner_env.errors import OptionError, TrainingError
 from refiner_env.tasks import MathWordProblem
 from refiner_env.types import Attempt, Problem
 from trainers.checkpoints import Checkpoints
@@ -354,6 +355,12 @@ def test_the_learning_rate_is_constant_unless_asked_otherwise(
         assert set(seen) == set(rates)
     else:
         assert seen == sorted(seen, reverse="schedule" in options) and len(set(seen)) == len(seen)
+
+
+def test_the_schedule_of_other_trainers_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match=r"--run\.schedule is not PPO's, which has its own: give --train\.schedule"):
+        main(["ppo", "--model", "refiner-tiny", "--out", str(tmp_path / "ppo"), "--run.schedule", "cosine"])
+    assert not (tmp_path / "ppo").exists()
 
 
 def test_in_reduced_precision_and_with_checkpointed_gradients_the_ratio_is_near_one(
