@@ -1,4 +1,4 @@
-"""What the README says, works."""
+"""What the README says, works, and so do the official commands of the guide to training."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from refiner_env.cli import COMMANDS, main
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+TRAINING = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
 
 
 def test_its_python_runs_top_to_bottom() -> None:
@@ -62,8 +63,8 @@ SMALLER = {
 
 def test_the_official_commands_have_equals_that_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every command of the table, in its order, with a tiny model and few problems."""
-    variables = dict(re.findall(r'^ {4}([A-Z]+)="(.*)"$', README, re.MULTILINE))
-    commands = re.findall(r"^\|.*\| `refiner (.*)` \|$", README, re.MULTILINE)
+    variables = dict(re.findall(r'^ {4}([A-Z]+)="(.*)"$', TRAINING, re.MULTILINE))
+    commands = re.findall(r"^\|.*\| `refiner (.*)` \|$", TRAINING, re.MULTILINE)
     assert len(commands) == 10
     official_files(tmp_path / "data")
     monkeypatch.chdir(tmp_path)

@@ -80,7 +80,7 @@ def steps(lm: LanguageModel, between: Callable[[], Any]) -> Learner:
     for step in range(3):
         for _ in range(2):
             between()
-            learner.backward(PROMPTS, TARGETS)
+            learner.backward(["u"] * len(PROMPTS), PROMPTS, TARGETS)
         learner.step(step / 3)
     return learner
 
