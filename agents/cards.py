@@ -113,6 +113,17 @@ def write_record(folder: Path, record: Mapping[str, Any]) -> None:
     whole.replace(folder / RECORD)
 
 
+def development(dev: Mapping[str, float]) -> str:
+    """Figures on development problems in a sentence, with the step of the weights that were chosen by them, if any."""
+    figures = {k: f"{v:.4g}" if isinstance(v, float) else f"{v}" for k, v in dev.items()}
+    step = figures.pop("step", None)
+    told = ", ".join(f"{name} {figure}" for name, figure in figures.items())
+    if step is None:
+        return f"On development problems: {told}."
+    since = ", from before training" if step == "0" else ""
+    return f"Its weights are those of step {step}{since}, the best on development problems: {told}."
+
+
 def id_fault(text: str) -> str:
     """Why a text is no id of the hub; "" where it is one."""
     try:
@@ -149,8 +160,7 @@ def _facts(record: Mapping[str, Any], adapted: str) -> str:
             f"{spent['rollout_tokens']:,} tokens written in training, {spent['wall_s'] / 60:.1f} minutes."
         )
     if record.get("dev"):
-        figures = (f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in record["dev"].items())
-        facts.append(f"On development problems: {', '.join(figures)}.")
+        facts.append(development(record["dev"]))
     if "threshold" in record:
         facts.append(f"Accepts what it finds right with a probability of at least {record['threshold']:.4g}.")
     facts.append(f"Licence: {'Apache-2.0' if is_own(start) else f'that of its base, `{start}`: look it up there'}.")

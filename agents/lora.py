@@ -21,7 +21,7 @@ from transformers.utils import SAFE_WEIGHTS_NAME, cached_file, find_adapter_conf
 
 from agents.lm import LanguageModel
 from refiner_env.errors import OptionError
-from refiner_env.options import option
+from refiner_env.options import differing, option
 
 WEIGHTS = f"adapter_{SAFE_WEIGHTS_NAME}"
 AUTO = ("auto",)
@@ -46,13 +46,14 @@ class LoraOptions:
 
 
 def check_adapter(options: LoraOptions, lora: bool) -> None:
-    """Refuse a quantized base that nothing could train, before anything is loaded.
+    """Refuse an adapter's options where none is trained or its base cannot be quantized, before anything is loaded.
 
     Raises:
         OptionError: without an adapter, without bitsandbytes, or without a GPU.
     """
-    if options.bits != FULL and not lora:
-        raise OptionError(f"--adapter.bits {options.bits} needs --lora: the weights of such a base are not trained.")
+    for name, (_, value) in differing(LoraOptions(), options, "adapter.").items():
+        if not lora:
+            raise OptionError(f"{name} {value} needs --lora: without it no adapter is trained.")
     quantization(options.bits)
 
 

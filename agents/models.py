@@ -156,11 +156,13 @@ def _refuse_pickle(*folders: Path) -> None:
 
 
 def _refuse_missing(path: Path) -> None:
-    """Refuse a folder that is not there, before a hub is asked for it: where it would lie, or no id has its form.
+    """Refuse a folder without a model, before a hub is asked for it: where it would lie, or no id has its form.
 
     Raises:
-        FileNotFoundError: no such folder.
+        FileNotFoundError: no such folder, or its training is not finished.
     """
+    if (path / "training.json").exists() and not any(path.glob("*config.json")):
+        raise FileNotFoundError("its training is not finished: go on with refiner train --resume.")
     if not path.exists() and (len(path.parts) > 2 or (len(path.parts) == 2 and path.parent.is_dir())):
         beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
         raise FileNotFoundError(f"there is no such folder.{did_you_mean(path.name, beside)}")

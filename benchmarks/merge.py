@@ -17,7 +17,7 @@ from benchmarks.folders import claim
 from benchmarks.hub import add_upload, check_upload, upload
 from refiner_env.errors import CheckpointError
 from refiner_env.options import Parser
-from trainers.progress import quiet_libraries
+from trainers.progress import quiet_libraries, say
 
 
 def main(argv: Sequence[str]) -> int:
@@ -27,14 +27,13 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder for the whole model")
     add_upload(parser)
     args = parser.parse_args(argv)
-    base = base_of(args.folder)
-    if not base:
-        raise CheckpointError(f"{args.folder} holds no adapter: give a folder that refiner train --lora wrote.")
     check_upload(args.push_to_hub, args.private)
     quiet_libraries()
-    lm = load_model(args.folder)
+    lm, base = load_model(args.folder), base_of(args.folder)
+    if not base:
+        raise CheckpointError(f"{args.folder} holds no adapter: give a folder that refiner train --lora wrote.")
     merge(lm)
-    claim(args.out, "config.json")
+    claim(args.out, "config.json", advice="delete it first")
     lm.save(args.out)
     if (args.folder / SETTINGS).exists():  # what a critic writes, and its threshold
         shutil.copy(args.folder / SETTINGS, args.out)
@@ -43,7 +42,7 @@ def main(argv: Sequence[str]) -> int:
         (args.out / RECORD).write_text(json.dumps(record, indent=2) + "\n")
     write_card(args.out, lm, record, args.push_to_hub, saved_settings(args.folder).get("writes", "feedback"))
     console = Console()
-    console.print(f"Saved to {args.out}: {base} with the adapter of {args.folder}.", highlight=False)
+    say(console, f"Saved to {args.out}: {base} with the adapter of {args.folder}.")
     if args.push_to_hub:
         upload(args.out, args.push_to_hub, args.private, console)
     return 0

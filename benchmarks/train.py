@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
-from agents.cards import RECORD, origin, saved_record, write_card, write_record
+from agents.cards import RECORD, development, origin, saved_record, write_card, write_record
 from agents.critic import LearnedCritic, saved_settings
 from agents.lm import LanguageModel
 from agents.lora import LoraOptions, add_adapter, check_adapter
@@ -39,7 +39,7 @@ from trainers.critic_rl import CriticRLOptions, train_critic_rl
 from trainers.evaluation import critic_figures
 from trainers.learning import Outcome, Run, RunOptions
 from trainers.processes import once, processes, sharded
-from trainers.progress import Progress, quiet_libraries
+from trainers.progress import Progress, quiet_libraries, say
 from trainers.refiner import RefinerOptions, check_options, train_refiner
 from trainers.tracking import NO_TRACKING, TrackingOptions, check_trackers, tracked
 from trainers.warm_start import WarmStartOptions, first_accuracy, warm_start, warm_start_share
@@ -169,7 +169,7 @@ def main(argv: Sequence[str]) -> int:
         add_upload(sub)
         NAMES[name].add(sub)
     if not argv or argv[0].startswith("-"):
-        parser.parse_args(argv)  # help, or what is missing
+        parser.parse_args([word for word in argv if word in ("-h", "--help")])  # help, or what is missing
     what, *words = argv
     if what not in COMMANDS:
         raise UnknownNameError("model to train", what, COMMANDS)
@@ -202,9 +202,11 @@ def _begun(what: str, folder: Path, given: Mapping[str, Any]) -> Any:
     Raises:
         RefinerError: there is none of this kind, or what is given now differs.
     """
-    record = saved_record(folder) or {"what": "no training"}
+    record = saved_record(folder)
+    if not record:
+        raise OptionError(f"--resume: {folder} holds no training: leave it out to begin one, or mend --out.")
     if record["what"] != what:
-        raise OptionError(f"--resume: {folder} holds {record['what']}, not {what}: give the --out of a training begun.")
+        raise OptionError(f"--resume: {folder} holds a training of {record['what']}, not of {what}: mend --out.")
     options = from_dict(COMMANDS[what], record["options"])
     now = read_options(options, given)
     other = differing(options, now)
@@ -253,7 +255,7 @@ def train(order: Order, console: Console) -> None:
         if before["data_hash"] != record["data_hash"]:
             raise RefinerError(f"--resume: {folder} was begun with other problems than {splits.name} holds now.")
         if "spent" in before:
-            console.print(f"The training in {folder} is finished: nothing to go on with.", highlight=False)
+            say(console, f"The training in {folder} is finished: nothing to go on with.")
             return
     seed_everything(options.seed, what)
     lm = open_model(options.model, task, splits.train, bits=options.adapter.bits)
@@ -275,11 +277,13 @@ def train(order: Order, console: Console) -> None:
     if what == "critic":
         critic, figures = _as_critic(lm, task, splits, options)
         record |= {"threshold": critic.threshold, "dev": asdict(figures)}
-        console.print(f"On development problems: {figures}.", highlight=False, soft_wrap=True)
+        say(console, f"On development problems: {figures}.")
     once(lambda: _finish(order, record, lm, critic))
     once(checkpoints.delete)
+    if outcome.best:
+        say(console, development(outcome.best))
     option = "--critic" if what.startswith("critic") else "--generator"
-    console.print(f"Saved to {folder}: load it with {option}, --model or from_pretrained.", highlight=False)
+    say(console, f"Saved to {folder}: load it with {option}, --model or from_pretrained.")
 
 
 def _check(what: str, options: Any, task: Task[Any]) -> None:

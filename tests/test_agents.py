@@ -234,6 +234,12 @@ def test_a_folder_that_is_not_there_gets_the_nearest_and_no_hub_is_asked(
             load_model(name)
 
 
+def test_a_folder_whose_training_is_not_finished_says_so(tmp_path: Path) -> None:
+    (tmp_path / "training.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"its training is not finished: go on with refiner train --resume"):
+        load_model(tmp_path)
+
+
 def test_the_base_model_is_small_has_a_card_and_takes_any_dropout(task: MathWordProblem) -> None:
     weights = BASE_FOLDER / "model.safetensors"
     assert weights.stat().st_size <= 10 * 2**20

@@ -126,6 +126,8 @@ def test_a_source_that_is_named_is_not_changed_by_a_file(given: Given) -> None:
         ("--batch_sise 8", "Unknown option '--batch-sise'. Did you mean '--batch-size'?"),
         ("--val-batch-size 8", "Unknown option '--val-batch-size'. Did you mean '--batch-size'?"),
         ("--lora Maybe", "Unexpected argument 'Maybe'."),
+        ("--run.micro-batch 0", "--run.micro-batch is '0': give a number above 0, or auto."),
+        ("--resume --model-dir o", "--resume: o holds no training: leave it out to begin one, or mend --out."),
     ],
 )
 def test_what_does_not_fit_is_one_line(words: str, said: str, given: Given, capsys: pytest.CaptureFixture[str]) -> None:
@@ -133,6 +135,11 @@ def test_what_does_not_fit_is_one_line(words: str, said: str, given: Given, caps
     printed = capsys.readouterr()
     assert printed.out == "" and printed.err.count("\n") == 1 and printed.err.startswith(f"refiner: {said}")
     assert not given
+
+
+def test_what_is_to_be_trained_comes_first(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--out", "o"]) == 2
+    assert "are required: generator|critic|critic-rl|refiner|ppo" in capsys.readouterr().err
 
 
 def test_one_value_under_two_names_is_fine_and_the_last_of_one_name_counts(given: Given) -> None:

@@ -99,3 +99,5 @@ def test_what_cannot_have_an_adapter_is_one_line(
         add_adapter(load_model(base), LoraOptions(targets=("nowhere",)))
     assert main(["merge", str(base), "--out", str(tmp_path / "out")]) == 2
     assert "holds no adapter" in capsys.readouterr().err
+    assert main(["merge", str(tmp_path / "adaptr"), "--out", str(tmp_path / "out")]) == 2
+    assert "there is no such folder" in capsys.readouterr().err

@@ -155,10 +155,12 @@ def test_plain_lines_come_every_twenty_seconds(clock: Clock) -> None:
         for step in range(1, 51):
             clock.now += 1
             update(step / 50, step=step, loss=0.1234, tokens=step * 12_300)
+        clock.now += 20
+        update(1.0, step=50, loss=0.1234, tokens=70 * 12_300)  # the last comes with the end
     assert screen.export_text().splitlines() == [
         "train refiner: 40%  step 20/50  loss 0.123  12,300 tok/s  0:30 left",
         "train refiner: 80%  step 40/50  loss 0.123  12,300 tok/s  0:10 left",
-        "train refiner: done in 0:50  step 50/50  loss 0.123  12,300 tok/s",
+        "train refiner: done in 1:10  step 50/50  loss 0.123  12,300 tok/s",
     ]
 
 
@@ -241,10 +243,12 @@ def test_what_is_not_finite_stays_valid_json(tmp_path: Path) -> None:
 
 
 def test_a_resumed_stage_drops_what_lies_beyond_its_checkpoint(tmp_path: Path) -> None:
-    path, progress = tmp_path / "metrics.jsonl", Progress(None, tmp_path / "metrics.jsonl")
+    path, screen = tmp_path / "metrics.jsonl", console()
+    progress = Progress(screen, path)
     with progress.stage("other") as update:
         update(1.0, step=9, loss=9.0)
     with progress.stage("s") as update:
+        update.resume(0)
         for step in range(1, 6):
             update(step / 10, step=step, loss=float(step))
         update.notice("after five")
@@ -257,6 +261,7 @@ def test_a_resumed_stage_drops_what_lies_beyond_its_checkpoint(tmp_path: Path) -
         update(0.4, step=4, loss=40.0)
     assert rows(path) == [*before[:4], {"stage": "s", "done": 0.4, "step": 4, "loss": 40.0}]
     assert list(tmp_path.iterdir()) == [path]
+    assert [line for line in screen.export_text().splitlines() if "goes on" in line] == ["s: goes on from step 3"]
 
 
 def test_a_resumed_stage_keeps_lines_that_it_cannot_read_but_the_last(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def steps(lm: LanguageModel, between: Callable[[], Any]) -> Learner:
     for step in range(3):
         for _ in range(2):
             between()
-            learner.backward(PROMPTS, TARGETS)
+            learner.backward(["u"] * len(PROMPTS), PROMPTS, TARGETS)
         learner.step(step / 3)
     return learner
 
@@ -234,11 +234,12 @@ def test_lora_goes_on_with_an_adapter_and_takes_no_other_shape(adapters: tuple[P
     ("flags", "text"),
     [
         (["--adapter.bits", "4"], "--adapter.bits 4 needs --lora"),
+        (["--adapter.r", "4"], "--adapter.r 4 needs --lora"),
         (["--adapter.bits", "8", "--lora"], "needs bitsandbytes: pip install"),
         (["--adapter.bits", "5", "--lora"], "Unknown value of --adapter.bits '5'"),
     ],
 )
-def test_bits_that_cannot_be_are_one_line_before_anything_is_loaded(
+def test_adapters_that_cannot_be_are_one_line_before_anything_is_loaded(
     flags: list[str], text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("agents.lora.find_spec", lambda name: None)

@@ -234,7 +234,10 @@ def test_everything_that_is_trained_gets_a_card_of_its_record(
         assert known in card, known
     assert record["base"] == str(tiny) and f"that of its base, `{tiny}`" in card
     assert ModelCard(card).data.license is None and ModelCard(card).data.base_model is None
-    assert ("On development problems" in card) is ("dev" in record)
+    (figures,) = [line.removeprefix("- ") for line in card.splitlines() if "evelopment problems" in line]
+    if chosen := record["dev"].get("step"):
+        assert figures.startswith(f"Its weights are those of step {chosen}, the best on development problems: ")
+        assert figures in capsys.readouterr().out, "it is told, too"
     if what == "critic":
         assert f"exact {record['dev']['exact']:.4g}" in card and f"{record['threshold']:.4g}" in card
     assert ("<hint>" in card) is (not what.startswith("critic")) and "<previous>" in card

@@ -25,11 +25,13 @@ _PLAIN_EVERY_S = 20.0
 
 
 def quiet_libraries() -> None:
-    """Keep the bars and deprecation notices of transformers and TRL out of a command's output."""
+    """Keep the bars and notices of transformers, TRL and the hub's client out of a command's output."""
+    from huggingface_hub.utils import logging as hub
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()
+    hub.set_verbosity_error()  # each try to reach it; why the last one failed, the error says
     for library in ("transformers", "trl"):
         warnings.filterwarnings("ignore", module=library)
     warnings.filterwarnings("ignore", category=FutureWarning)
@@ -124,7 +126,7 @@ class Progress:
 
             def line() -> None:
                 nonlocal shown
-                if time.monotonic() - shown >= _PLAIN_EVERY_S:
+                if status.done < 1.0 and time.monotonic() - shown >= _PLAIN_EVERY_S:
                     shown = time.monotonic()
                     self._print(status.line())
 
@@ -166,6 +168,8 @@ class _Stage(Update):
         self._write(event=text, **(step | fields))
 
     def resume(self, step: int) -> None:
+        if step:
+            self.tell(f"{self.status.name}: goes on from step {step}")
         if self.log:
             self.log.resume(self.status.name, step)
 
