@@ -38,10 +38,10 @@ from trainers.warm_start import first_accuracy, warm_start, warm_start_share
 
 Trained = tuple[LanguageModel, Spent, dict[str, Any]]
 """A model, what it spent beyond the weights that it started from, and figures for the report."""
-
-
 Result = tuple[LanguageModel, Outcome, dict[str, Any]]
 """The same, fresh from training."""
+BUDGETED = ("supervised_plus", "ppo")
+"""Stages that spend as many tokens as REFINER did, whatever `patience` says."""
 WHAT = {"warm_start": "generator", "supervised_plus": "supervised+"}
 """Stage -> what its record says was trained, where it is not the stage's name."""
 ABLATIONS = {"no_exploration": "refiner-no-exploration", "no_critic": "refiner-no-critic"}
@@ -138,10 +138,19 @@ class Training:
         return models
 
     def _stage(self, name: str, train_one: Callable[[Run], Result]) -> Trained:
-        folder, o, run = self.folder / name, self.options, self.options.run
-        if record := saved_record(folder):
-            return load_model(folder), Spent(**record["spent"]), record["figures"]
+        """A stage's model as its folder has it, whether it was trained just now or before an interruption."""
+        folder, run = self.folder / name, self.options.run
         checkpoints = Checkpoints(folder / "checkpoints", run.checkpoint_every, run.keep)
+        if not saved_record(folder):
+            self._train(name, folder, train_one, checkpoints)
+        checkpoints.delete()
+        record = saved_record(folder)
+        return load_model(folder), Spent(**record["spent"]), record["figures"]
+
+    def _train(self, name: str, folder: Path, train_one: Callable[[Run], Result], checkpoints: Checkpoints) -> None:
+        o, run = self.options, self.options.run
+        if name in BUDGETED:
+            run = replace(run, patience=0)
         seed_everything(self.seed, name)
         with self.progress.to(folder / "metrics.jsonl").stage(f"seed {self.seed} {name}") as update:
             lm, outcome, figures = train_one(Run(self.seed, update, run, checkpoints))
@@ -158,8 +167,6 @@ class Training:
             lm.save(folder)
             write_card(folder, lm, record, writes=o.critic.writes)
             write_record(folder, record)  # last: a stage counts as finished or not at all
-        checkpoints.delete()
-        return lm, outcome.spent, figures
 
 
 @dataclass(frozen=True)

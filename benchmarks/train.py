@@ -31,6 +31,7 @@ from refiner_env.errors import OptionError, RefinerError, UnknownNameError
 from refiner_env.options import Parser, add_options, differing, from_dict, option, read_options, section, to_dict
 from refiner_env.rewards import resolve_reward
 from refiner_env.tasks import resolve_task
+from refiner_env.trust import TRUST, is_trusted
 from refiner_env.types import Task
 from trainers.calibration import calibrated
 from trainers.checkpoints import Checkpoints, writing
@@ -184,7 +185,8 @@ def main(argv: Sequence[str]) -> int:
         raise OptionError(f"--num-processes is {args.num_processes}: it must be at least 1.")
     check_upload(args.push_to_hub, args.private)
     if args.num_processes > 1 and not launched():
-        return launch(["-m", "trainers", *argv], args.num_processes)
+        trust = [TRUST] if is_trusted() else []
+        return launch(["-m", "trainers", *argv, *trust], args.num_processes)
     if what == "ppo" and sharded():
         raise OptionError("refiner train ppo cannot shard its models: start it without FSDP.")
     quiet_libraries()

@@ -35,6 +35,8 @@ from refiner_env.replaying import main as replay
 from refiner_env.tasks import MathWordProblem
 from refiner_env.types import Critic, Episode, Feedback, Problem, Scores, Task, Turn
 from trainers.critic import CriticOptions
+from trainers.learning import Outcome, RunOptions, Spent, prepare
+from trainers.learning import Run as TrainingRun
 from trainers.refiner import RefinerOptions
 from trainers.warm_start import WarmStartOptions
 
@@ -380,6 +382,30 @@ def test_training_is_seeded_per_stage(tmp_path: Path, run: Run) -> None:
     training.run()
     first, second = ((root / "seed-0/refiner/model.safetensors").read_bytes() for root in (source, tmp_path / "again"))
     assert first == second
+
+
+def test_a_stage_is_the_same_trained_just_now_or_read_back(
+    tmp_path: Path, lm: LanguageModel, task: MathWordProblem
+) -> None:
+    """In what it computes, too; those with REFINER's budget have no patience, and no checkpoints are left over."""
+    from data import load_splits
+    from trainers.progress import Progress
+
+    options = replace(SMALL, run=RunOptions(precision="bf16", patience=2))
+    training = Training(options, task, load_splits(task, SMALL.data), 0, tmp_path, Progress())
+
+    def train_one(run: TrainingRun) -> arms.Result:
+        model = lm.clone()
+        prepare(model, run.options)
+        return model, Outcome(Spent(steps=1), [], {}), {"patience": run.options.patience}
+
+    for name, patience in {"refiner": 2, "supervised_plus": 0, "ppo": 0}.items():
+        fresh = training._stage(name, train_one)
+        (tmp_path / name / "checkpoints").mkdir()  # killed before they were deleted
+        again = training._stage(name, train_one)
+        assert fresh[0].precision == again[0].precision and fresh[0].model.training == again[0].model.training
+        assert fresh[1:] == again[1:] == (Spent(steps=1), {"patience": patience})
+        assert not (tmp_path / name / "checkpoints").exists()
 
 
 def test_the_command_prints_one_line_for_a_persons_error() -> None:

@@ -13,6 +13,7 @@ import pytest
 from benchmarks.launching import launch
 from benchmarks.train import main
 from refiner_env.errors import OptionError
+from refiner_env.trust import TRUST, remote_code
 from trainers.processes import processes
 
 RANK = "import os, sys; rank = int(os.environ['RANK']); "
@@ -79,7 +80,9 @@ def test_the_command_starts_itself_unless_it_was_started(monkeypatch: pytest.Mon
     monkeypatch.setattr("benchmarks.train.launch", lambda command, count: started.append([*command, str(count)]) or 7)
     words = ["generator", "--out", str(tmp_path / "out"), "--num-processes", "2"]
     assert main(words) == 7
-    assert started == [["-m", "trainers", *words, "2"]]
+    with remote_code(True):
+        assert main(words) == 7
+    assert started == [["-m", "trainers", *words, "2"], ["-m", "trainers", *words, TRUST, "2"]]
     with pytest.raises(OptionError, match="--num-processes is 0: it must be at least 1"):
         main([*words[:-1], "0"])
 

@@ -155,10 +155,32 @@ def test_without_room_for_one_example_or_with_a_size_that_was_asked_for_it_is_on
     for room, options in ((0, RunOptions()), (1, RunOptions(micro_batch="2"))):
         with monkeypatch.context() as patch:
             Small(patch, room)
-            with pytest.raises(TrainingError, match=r"Out of memory at step 1 with \d examples.*--run.micro-batch"):
+            at_once = 2 if options.micro else 1
+            with pytest.raises(TrainingError, match=f"Out of memory at step 1 with {at_once} examples.*--run.micro"):
                 fit(lm.clone(), step, Run(options=options), learning_rate=1e-4, steps=2)
     with pytest.raises(OptionError, match=r"--run\.micro-batch is 'many': give a number above 0, or auto"):
         RunOptions(micro_batch="many")
+
+
+def test_less_is_generated_at_once_where_memory_runs_out_before_anything_is_passed(
+    lm: LanguageModel, task: MathWordProblem, train: list[Problem], seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, decode, sizes = lm.clone(), LanguageModel._decode, []
+    model.max_new_tokens, model.most_at_once = 4, 8
+
+    def bounded(lm: LanguageModel, prompts: list[str], batch_size: int, *rest: Any, **options: Any) -> Any:
+        if lm.model.training and len(prompts) == 8:  # a rollout
+            sizes.append(batch_size)
+            if batch_size > 2:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+        return decode(lm, prompts, batch_size, *rest, **options)
+
+    monkeypatch.setattr(LanguageModel, "_decode", bounded)
+    options = CriticRLOptions(steps=1, batch_size=4, samples=2)
+    assert train_critic_rl(model, task, train, train[:2], "scripted", options, Run(0, seen)).spent.steps == 1
+    assert sizes == [8, 4, 2] and [n["text"] for n in seen.notices] == [
+        f"out of memory at step 1: {size} examples at once from now on" for size in (4, 2)
+    ]
 
 
 def poisoned(batch_of: Callable[[int], Batch], bad: set[int]) -> Callable[[Learner, int], Mapping[str, float]]:

@@ -215,14 +215,18 @@ class Learner:
     def forget(self) -> None:
         """Begin a step: nothing is added yet."""
         self.optimizer.zero_grad(set_to_none=True)
-        self.now, self.uids = Spent(), []
+        self.now, self.uids, self.largest = Spent(), [], 0
 
-    def halve(self) -> bool:
-        """Pass half as many examples at once from now on; False where it was one already."""
-        size = max(self.largest, 1)
-        self.micro, self.largest = max(1, size // 2), 0
+    @property
+    def at_once(self) -> int:
+        """The most examples passed at once in the present step; before any, those that may be generated at once."""
+        return self.largest or self.lm.most_at_once
+
+    def halve(self) -> None:
+        """Pass and generate half as many examples at once from now on."""
+        if self.largest:
+            self.micro = max(1, self.largest // 2)
         self.lm.most_at_once = max(1, self.lm.most_at_once // 2)
-        return size > 1
 
     def state(self) -> dict[str, dict[str, torch.Tensor]]:
         """Weights and optimizer as named tensors."""
@@ -459,14 +463,16 @@ def _one_step(
         except (RuntimeError, MemoryError) as error:
             if not should_reduce_batch_size(error):
                 raise
-            if learner.options.micro or processes().num_processes > 1 or not learner.halve():
+            at_once = learner.at_once
+            if learner.options.micro or processes().num_processes > 1 or at_once == 1:
                 raise TrainingError(
-                    f"Out of memory at step {number + 1} with {learner.largest} examples at once: give a smaller"
+                    f"Out of memory at step {number + 1} with {at_once} examples at once: give a smaller"
                     " --run.micro-batch, or --run.gradient-checkpointing."
                 ) from None
         # Outside of the except clause, or the error would hold on to what is to be freed.
         clear_device_cache(garbage_collection=True)
-        run.update.notice(f"out of memory at step {number + 1}: {learner.micro} examples at once from now on")
+        learner.halve()
+        run.update.notice(f"out of memory at step {number + 1}: {at_once // 2} examples at once from now on")
     if not finite:
         uids = list(dict.fromkeys(gathered(uids)))
         limit, shown = learner.options.max_skipped, ", ".join(uids[:8]) + (", ..." if len(uids) > 8 else "")
