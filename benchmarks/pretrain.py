@@ -16,11 +16,16 @@ from agents.lm import LanguageModel
 from agents.models import SCRATCH, check_spec
 from benchmarks.folders import claim
 from data.skills import SKILLS
-from refiner_env.options import Parser, add_options, flag, option, read_options, section, to_dict
+from refiner_env.errors import OptionError
+from refiner_env.options import Parser, add_options, as_begun, flag, option, read_options, section, to_dict
+from trainers.checkpoints import Checkpoints
 from trainers.learning import Outcome, Run, RunOptions
 from trainers.pretrain import GROWN_AT, PHASES, PretrainOptions, build_base, pretrain, skill_losses
 from trainers.progress import Progress, quiet_libraries
 from trainers.tracking import NO_TRACKING, TrackingOptions, check_trackers, tracked
+
+RECORD = "pretrain.json"
+"""The options of a pre-training, in its folder."""
 
 
 @dataclass(frozen=True)
@@ -43,14 +48,19 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for the model, its card and its metrics")
     parser.add_argument("--overwrite", action="store_true", help="delete what is in the folder first")
+    parser.add_argument("--resume", action="store_true", help="go on with the interrupted pre-training in the folder")
     add_options(parser, PretrainCommand())
     add_options(parser, TrackingOptions(), title="tracking")
     args = parser.parse_args(argv)
-    options = read_options(PretrainCommand(), vars(args))
+    given, begun = vars(args), args.out / RECORD
+    if args.resume and not begun.is_file():
+        raise OptionError(f"--resume: {args.out} holds no pre-training: give the --out of one begun.")
+    options = PretrainCommand()
+    options = as_begun(options, json.loads(begun.read_text()), given) if args.resume else read_options(options, given)
     check_spec(SCRATCH + options.size)
     quiet_libraries()
-    tracking = read_options(TrackingOptions(), vars(args))
-    run(options, args.out, Console(), overwrite=args.overwrite, tracking=tracking)
+    tracking = read_options(TrackingOptions(), given)
+    run(options, args.out, Console(), overwrite=args.overwrite, resume=args.resume, tracking=tracking)
     return 0
 
 
@@ -60,22 +70,30 @@ def run(
     console: Console,
     *,
     overwrite: bool = False,
+    resume: bool = False,
     tracking: TrackingOptions = NO_TRACKING,
 ) -> None:
     """Pre-train and save; the folder then holds a model that `from_pretrained` reads, and its card."""
     check_trackers(tracking)
-    claim(folder, "pretrain.json", overwrite=overwrite)
-    (folder / "pretrain.json").write_text(json.dumps(to_dict(options), indent=2) + "\n")
+    card = folder / "README.md"
+    if resume and card.exists():
+        console.print(f"The pre-training in {folder} is finished: nothing to go on with.", highlight=False)
+        return
+    if not resume:
+        claim(folder, RECORD, overwrite=overwrite, advice="--resume to go on, --overwrite to delete it")
+        (folder / RECORD).write_text(json.dumps(to_dict(options), indent=2) + "\n")
     torch.manual_seed(options.seed)
     lm = build_base(options.size, options.train, options.seed)
+    checkpoints = Checkpoints(folder / "checkpoints", options.run.checkpoint_every, options.run.keep)
     with (
         tracked(tracking, folder, to_dict(options), console) as track,
         Progress(console, folder / "metrics.jsonl", track).stage("pretrain") as update,
     ):
-        outcome = pretrain(lm, options.train, Run(options.seed, update, options.run))
+        outcome = pretrain(lm, options.train, Run(options.seed, update, options.run, checkpoints))
     lm.save(folder)
     losses = skill_losses(lm, options.train.held_out)
-    (folder / "README.md").write_text(model_card(options, lm, outcome, losses), encoding="utf-8")
+    card.write_text(model_card(options, lm, outcome, losses), encoding="utf-8")
+    checkpoints.delete()
     console.print(f"Saved to {folder}: model, README.md (its card), metrics.jsonl.", highlight=False)
 
 

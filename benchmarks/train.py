@@ -28,7 +28,7 @@ from refiner_env.agreement import CriticFigures
 from refiner_env.critic_referee import resolve_agent
 from refiner_env.critics import resolve_critic
 from refiner_env.errors import OptionError, RefinerError, UnknownNameError
-from refiner_env.options import Parser, add_options, differing, from_dict, option, read_options, section, to_dict
+from refiner_env.options import Parser, add_options, as_begun, option, read_options, section, to_dict
 from refiner_env.rewards import resolve_reward
 from refiner_env.tasks import resolve_task
 from refiner_env.trust import TRUST, is_trusted
@@ -209,13 +209,7 @@ def _begun(what: str, folder: Path, given: Mapping[str, Any]) -> Any:
         raise OptionError(f"--resume: {folder} holds no training: leave it out to begin one, or mend --out.")
     if record["what"] != what:
         raise OptionError(f"--resume: {folder} holds a training of {record['what']}, not of {what}: mend --out.")
-    options = from_dict(COMMANDS[what], record["options"])
-    now = read_options(options, given)
-    other = differing(options, now)
-    if other:
-        told = ", ".join(f"{name} was {before} and is {after} now" for name, (before, after) in other.items())
-        raise OptionError(f"--resume goes on as the training began, but {told}: leave it out, or take another --out.")
-    return options
+    return as_begun(COMMANDS[what], record["options"], given)
 
 
 @dataclass(frozen=True)

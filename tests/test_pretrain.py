@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from itertools import pairwise
 from pathlib import Path
@@ -15,6 +16,7 @@ from agents.lm import LanguageModel
 from agents.models import load_model
 from benchmarks.pretrain import main
 from data.skills import SKILLS, Exercise
+from refiner_env.errors import OptionError
 from trainers import pretrain as module
 from trainers.learning import Run
 from trainers.pretrain import PretrainOptions, curriculum, held_out, pretrain, prompt, skill_accuracies, skill_batch
@@ -92,6 +94,28 @@ def test_training_lowers_the_loss_and_is_repeatable(
     first = losses()
     assert sum(first[-5:]) < 0.7 * sum(first[:5])
     assert first == losses()
+
+
+def test_the_command_goes_on_from_its_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LanguageModel.__init__, "__kwdefaults__", {"max_prompt_tokens": 1024, "max_new_tokens": 8})
+    flags = ["--train.steps", "4", "--train.batch-size", "2", "--train.checks", "2", "--train.held-out", "2"]
+    flags += ["--train.vocabulary", "300", "--train.tokenizer-texts", "100", "--run.checkpoint-every", "3"]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert main(["--out", str(whole), *flags]) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(LanguageModel, "save", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            main(["--out", str(cut), *flags])
+    with pytest.raises(OptionError, match=r"--train\.steps was 4 and is 5 now"):
+        main(["--out", str(cut), "--resume", "--train.steps", "5"])
+    assert main(["--out", str(cut), "--resume"]) == 0
+    assert (cut / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    steps = [json.loads(line)["step"] for line in (cut / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [1, 2, 3, 4] and not (cut / "checkpoints").exists()
+    before = (cut / "README.md").stat().st_mtime_ns
+    assert main(["--out", str(cut), "--resume"]) == 0 and (cut / "README.md").stat().st_mtime_ns == before
+    with pytest.raises(OptionError, match="holds no pre-training"):
+        main(["--out", str(tmp_path / "nothing"), "--resume"])
 
 
 def test_the_command_writes_a_model_and_its_card(
