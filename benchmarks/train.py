@@ -18,7 +18,7 @@ from agents.lora import LoraOptions, add_adapter, check_adapter
 from agents.models import BASE, load_model, open_model
 from baselines.ppo import PPOOptions, train_ppo
 from benchmarks.arms import seed_everything
-from benchmarks.folders import claim
+from benchmarks.folders import check_folder_options, claim
 from benchmarks.hub import add_upload, check_upload, upload
 from benchmarks.launching import launch, launched
 from benchmarks.original import NAMES
@@ -176,6 +176,7 @@ def main(argv: Sequence[str]) -> int:
         raise UnknownNameError("model to train", what, COMMANDS)
     args = subparsers.choices[what].parse_args(words)
     given = vars(args)
+    check_folder_options(args.resume, args.overwrite)
     options = _begun(what, args.out, given) if args.resume else read_options(COMMANDS[what], given)
     if not options.model:
         raise OptionError(f"refiner train {what} needs --model: the trained model to go on with.")
@@ -285,12 +286,14 @@ def train(order: Order, console: Console) -> None:
 
 
 def _check(what: str, options: Any, task: Task[Any]) -> None:
-    """Refuse options that do not fit, before anything is loaded.
+    """Refuse options that do not fit, before the folder is claimed.
 
     Raises:
         RefinerError: which, and why.
     """
     check_adapter(options.adapter, options.lora)
+    if what == "critic" and options.generator:
+        load_model(options.generator)
     if what == "refiner":
         resolve_critic(options.critic, task)
         check_options(options.train, options.warm_start_share, "--train", "--warm-start-share")
@@ -303,8 +306,10 @@ def _check(what: str, options: Any, task: Task[Any]) -> None:
 
 
 def _begin(order: Order, record: Mapping[str, Any]) -> None:
-    claim(order.folder, RECORD, overwrite=order.overwrite, advice="--resume to go on, --overwrite to delete it")
-    write_record(order.folder, record)
+    advice = "--resume to go on, --overwrite to delete it"
+    claim(order.folder, RECORD, overwrite=order.overwrite, advice=advice, reads=order.options)
+    with writing(order.folder, "Choose another --out."):
+        write_record(order.folder, record)
 
 
 def _finish(order: Order, record: Mapping[str, Any], lm: LanguageModel, critic: LearnedCritic | None) -> None:

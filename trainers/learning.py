@@ -54,18 +54,15 @@ class RunOptions:
     checkpoint_every: int = option(200, "steps between checkpoints; 0: only when interrupted", low=0)
     keep: int = option(2, "checkpoints kept while training", low=1)
 
+    def __post_init__(self) -> None:
+        """Raises OptionError where `micro_batch` is neither a number nor auto."""
+        if self.micro_batch != AUTO and (not self.micro_batch.isdecimal() or int(self.micro_batch) < 1):
+            raise OptionError(f"--run.micro-batch is {self.micro_batch!r}: give a number above 0, or auto.")
+
     @property
     def micro(self) -> int | None:
-        """`micro_batch` as a number; None for auto.
-
-        Raises:
-            OptionError: it is neither.
-        """
-        if self.micro_batch == AUTO:
-            return None
-        if not self.micro_batch.isdecimal() or int(self.micro_batch) < 1:
-            raise OptionError(f"--run.micro-batch is {self.micro_batch!r}: give a number above 0, or auto.")
-        return int(self.micro_batch)
+        """`micro_batch` as a number; None for auto."""
+        return None if self.micro_batch == AUTO else int(self.micro_batch)
 
 
 @dataclass(frozen=True)
