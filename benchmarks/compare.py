@@ -36,7 +36,7 @@ from refiner_env.rewards import resolve_reward
 from refiner_env.tasks import TASKS, resolve_task
 from refiner_env.types import Task
 from trainers.checkpoints import writing
-from trainers.progress import Progress, quiet_libraries
+from trainers.progress import Progress, quiet_libraries, say
 from trainers.refiner import check_options
 from trainers.tracking import NO_TRACKING, TrackingOptions, check_trackers, tracked
 
@@ -127,7 +127,7 @@ def compare(
         with tracked(tracking, folder, header, console) as track:
             _run(options, task, splits, folder, Progress(console, track=track))
     except KeyboardInterrupt:
-        console.print(f"\nInterrupted. Finished parts are in {folder}; the same command with --resume goes on.")
+        say(console, f"\nInterrupted. Finished parts are in {folder}; the same command with --resume goes on.")
         raise
     finally:
         rows = read_rows(results)

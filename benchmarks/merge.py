@@ -17,7 +17,7 @@ from benchmarks.folders import claim
 from benchmarks.hub import add_upload, check_upload, upload
 from refiner_env.errors import CheckpointError
 from refiner_env.options import Parser
-from trainers.progress import quiet_libraries
+from trainers.progress import quiet_libraries, say
 
 
 def main(argv: Sequence[str]) -> int:
@@ -43,7 +43,7 @@ def main(argv: Sequence[str]) -> int:
         (args.out / RECORD).write_text(json.dumps(record, indent=2) + "\n")
     write_card(args.out, lm, record, args.push_to_hub, saved_settings(args.folder).get("writes", "feedback"))
     console = Console()
-    console.print(f"Saved to {args.out}: {base} with the adapter of {args.folder}.", highlight=False)
+    say(console, f"Saved to {args.out}: {base} with the adapter of {args.folder}.")
     if args.push_to_hub:
         upload(args.out, args.push_to_hub, args.private, console)
     return 0

@@ -19,7 +19,7 @@ from data.skills import SKILLS
 from refiner_env.options import Parser, add_options, flag, option, read_options, section, to_dict
 from trainers.learning import Outcome, Run, RunOptions
 from trainers.pretrain import GROWN_AT, PHASES, PretrainOptions, build_base, pretrain, skill_losses
-from trainers.progress import Progress, quiet_libraries
+from trainers.progress import Progress, quiet_libraries, say
 from trainers.tracking import NO_TRACKING, TrackingOptions, check_trackers, tracked
 
 
@@ -76,7 +76,7 @@ def run(
     lm.save(folder)
     losses = skill_losses(lm, options.train.held_out)
     (folder / "README.md").write_text(model_card(options, lm, outcome, losses), encoding="utf-8")
-    console.print(f"Saved to {folder}: model, README.md (its card), metrics.jsonl.", highlight=False)
+    say(console, f"Saved to {folder}: model, README.md (its card), metrics.jsonl.")
 
 
 def model_card(options: PretrainCommand, lm: LanguageModel, outcome: Outcome, losses: dict[str, float]) -> str:

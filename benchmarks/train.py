@@ -40,7 +40,7 @@ from trainers.critic_rl import CriticRLOptions, train_critic_rl
 from trainers.evaluation import critic_figures
 from trainers.learning import Outcome, Run, RunOptions
 from trainers.processes import once, processes, sharded
-from trainers.progress import Progress, quiet_libraries
+from trainers.progress import Progress, quiet_libraries, say
 from trainers.refiner import RefinerOptions, check_options, train_refiner
 from trainers.tracking import NO_TRACKING, TrackingOptions, check_trackers, tracked
 from trainers.warm_start import WarmStartOptions, first_accuracy, warm_start, warm_start_share
@@ -256,7 +256,7 @@ def train(order: Order, console: Console) -> None:
         if before["data_hash"] != record["data_hash"]:
             raise RefinerError(f"--resume: {folder} was begun with other problems than {splits.name} holds now.")
         if "spent" in before:
-            console.print(f"The training in {folder} is finished: nothing to go on with.", highlight=False)
+            say(console, f"The training in {folder} is finished: nothing to go on with.")
             return
     seed_everything(options.seed, what)
     lm = open_model(options.model, task, splits.train, bits=options.adapter.bits)
@@ -278,11 +278,11 @@ def train(order: Order, console: Console) -> None:
     if what == "critic":
         critic, figures = _as_critic(lm, task, splits, options)
         record |= {"threshold": critic.threshold, "dev": asdict(figures)}
-        console.print(f"On development problems: {figures}.", highlight=False, soft_wrap=True)
+        say(console, f"On development problems: {figures}.")
     once(lambda: _finish(order, record, lm, critic))
     once(checkpoints.delete)
     option = "--critic" if what.startswith("critic") else "--generator"
-    console.print(f"Saved to {folder}: load it with {option}, --model or from_pretrained.", highlight=False)
+    say(console, f"Saved to {folder}: load it with {option}, --model or from_pretrained.")
 
 
 def _check(what: str, options: Any, task: Task[Any]) -> None:

@@ -74,6 +74,16 @@ def test_going_on_and_deleting_exclude_each_other(command: Command, words: list[
         command([*words, "--out", str(out), "--resume", "--overwrite"])
 
 
+def test_a_folder_is_told_in_one_line_as_it_is(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """However long it is, and whatever its name would mean as markup."""
+    long = out / ("x" * 100)
+    train(["generator", "--model", "scratch:tiny", "--train.steps", "1", "--out", str(long), *SMALL])
+    train(["generator", "--out", str(long), "--resume"])
+    *_, saved, finished = capsys.readouterr().out.splitlines()
+    assert saved == f"Saved to {long}: load it with --generator, --model or from_pretrained."
+    assert finished == f"The training in {long} is finished: nothing to go on with."
+
+
 def test_a_folder_that_cannot_be_written_to_is_one_line(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
