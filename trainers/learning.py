@@ -329,7 +329,7 @@ class BestWeights:
         figures = dict(self.score())
         self.lm.generated_tokens = generated  # scoring is not rollout
         self.checks.append({"step": step, **figures})
-        self.stale += 1
+        self.stale += self.keep  # where nothing is chosen, nothing gets better or worse
         name = next(iter(figures))
         if self.keep and (not self.best or figures[name] > self.best[name]):
             self.best, self.stale = self.checks[-1], 0
