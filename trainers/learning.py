@@ -467,8 +467,8 @@ def _one_step(
             at_once = learner.at_once
             if learner.options.micro or processes().num_processes > 1 or at_once == 1:
                 raise TrainingError(
-                    f"Out of memory at step {number + 1} with {at_once} examples at once: give a smaller"
-                    " --run.micro-batch, or --run.gradient-checkpointing."
+                    f"Out of memory at step {number + 1} with {at_once} examples at once: begin anew with"
+                    " a smaller --run.micro-batch, or --run.gradient-checkpointing."
                 ) from None
         # Outside of the except clause, or the error would hold on to what is to be freed.
         clear_device_cache(garbage_collection=True)
@@ -484,7 +484,7 @@ def _one_step(
             kept = f"the last good checkpoint is that of step {last[-1]}" if last else "there is no checkpoint yet"
             raise TrainingError(
                 f"{limit} steps in a row had no finite gradient; the last one's problems were {shown}. Training stops,"
-                f" {kept}: go on with a lower learning rate or a smaller --run.clip."
+                f" {kept}: begin anew with a lower learning rate or a smaller --run.clip."
             )
     return figures
 
