@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from refiner_env.errors import OptionError, RefinerError
-from refiner_env.options import flag
+from refiner_env.options import differing, flag, read_options
+
+T = TypeVar("T")
 
 
 def check_folder_options(resume: bool, overwrite: bool) -> None:
@@ -19,6 +22,22 @@ def check_folder_options(resume: bool, overwrite: bool) -> None:
     """
     if resume and overwrite:
         raise OptionError("--resume goes on with what is in the folder and --overwrite deletes it: give one of them.")
+
+
+def as_begun(options: T, given: Mapping[str, Any]) -> T:
+    """The options with which a training was begun, for it to go on.
+
+    Args:
+        given: values on the line of the resumption, by destination.
+
+    Raises:
+        OptionError: one of them differs.
+    """
+    other = differing(options, read_options(options, given))
+    if other:
+        told = ", ".join(f"{name} was {before} and is {after} now" for name, (before, after) in other.items())
+        raise OptionError(f"--resume goes on as the training began, but {told}: leave it out, or take another --out.")
+    return options
 
 
 def claim(

@@ -18,7 +18,7 @@ from agents.lora import LoraOptions, add_adapter, check_adapter
 from agents.models import BASE, load_model, open_model
 from baselines.ppo import PPOOptions, train_ppo
 from benchmarks.arms import seed_everything
-from benchmarks.folders import check_folder_options, claim
+from benchmarks.folders import as_begun, check_folder_options, claim
 from benchmarks.hub import add_upload, check_upload, upload
 from benchmarks.launching import launch, launched
 from benchmarks.original import NAMES
@@ -28,7 +28,7 @@ from refiner_env.agreement import CriticFigures
 from refiner_env.critic_referee import resolve_agent
 from refiner_env.critics import resolve_critic
 from refiner_env.errors import OptionError, RefinerError, UnknownNameError
-from refiner_env.options import Parser, add_options, differing, from_dict, option, read_options, section, to_dict
+from refiner_env.options import Parser, add_options, from_dict, option, read_options, section, to_dict
 from refiner_env.rewards import resolve_reward
 from refiner_env.tasks import resolve_task
 from refiner_env.trust import TRUST, is_trusted
@@ -208,13 +208,7 @@ def _begun(what: str, folder: Path, given: Mapping[str, Any]) -> Any:
     record = saved_record(folder) or {"what": "no training"}
     if record["what"] != what:
         raise OptionError(f"--resume: {folder} holds {record['what']}, not {what}: give the --out of a training begun.")
-    options = from_dict(COMMANDS[what], record["options"])
-    now = read_options(options, given)
-    other = differing(options, now)
-    if other:
-        told = ", ".join(f"{name} was {before} and is {after} now" for name, (before, after) in other.items())
-        raise OptionError(f"--resume goes on as the training began, but {told}: leave it out, or take another --out.")
-    return options
+    return as_begun(from_dict(COMMANDS[what], record["options"]), given)
 
 
 @dataclass(frozen=True)
