@@ -24,7 +24,7 @@ from rich.console import Console
 
 from agents.models import check_spec
 from benchmarks.arms import Row, Training, critic_quality, evaluations, rows_of
-from benchmarks.folders import claim
+from benchmarks.folders import check_folder_options, claim
 from benchmarks.presets import NAMES, CompareOptions, preset
 from benchmarks.report import CRITIC_QUALITY, write_report
 from data import Splits, content_hash, load_splits, require_problems
@@ -35,7 +35,8 @@ from refiner_env.records import write_episodes
 from refiner_env.rewards import resolve_reward
 from refiner_env.tasks import TASKS, resolve_task
 from refiner_env.types import Task
-from trainers.progress import Progress, quiet_libraries
+from trainers.checkpoints import writing
+from trainers.progress import Progress, quiet_libraries, say
 from trainers.refiner import check_options
 from trainers.tracking import NO_TRACKING, TrackingOptions, check_trackers, tracked
 
@@ -62,6 +63,7 @@ def main(argv: Sequence[str]) -> int:
     add_options(parser, defaults)
     add_options(parser, TrackingOptions(), title="tracking")
     args = parser.parse_args(argv)
+    check_folder_options(args.resume, args.overwrite)
     options = read_options(defaults, vars(args))
     options = replace(options, task=defaults.task)  # however it was spelled
     short = TASKS.short(resolve_task(defaults.task).name)
@@ -119,13 +121,13 @@ def compare(
         "device": _device(),
         "versions": {p: importlib.metadata.version(p) for p in PACKAGES} | {"python": platform.python_version()},
     }
-    _claim(folder, header, resume=resume, overwrite=overwrite)
+    _claim(folder, header, options, resume=resume, overwrite=overwrite)
     results = folder / "results.jsonl"
     try:
         with tracked(tracking, folder, header, console) as track:
             _run(options, task, splits, folder, Progress(console, track=track))
     except KeyboardInterrupt:
-        console.print(f"\nInterrupted. Finished parts are in {folder}; the same command with --resume goes on.")
+        say(console, f"\nInterrupted. Finished parts are in {folder}; the same command with --resume goes on.")
         raise
     finally:
         rows = read_rows(results)
@@ -190,12 +192,14 @@ def _evaluation(row: dict[str, Any]) -> tuple[str, str, str]:
     return row["arm"], row["critic"], row["stop"]
 
 
-def _claim(folder: Path, header: dict[str, Any], *, resume: bool, overwrite: bool) -> None:
+def _claim(folder: Path, header: dict[str, Any], options: CompareOptions, *, resume: bool, overwrite: bool) -> None:
     """Make the folder ours, or make sure that it holds the same run."""
     marker = folder / "run.json"
     if not (resume and marker.exists()):
-        claim(folder, marker.name, overwrite=overwrite, advice="--resume to go on, --overwrite to delete it")
-        marker.write_text(json.dumps(header, indent=2) + "\n")
+        advice = "--resume to go on, --overwrite to delete it"
+        claim(folder, marker.name, overwrite=overwrite, advice=advice, reads=options)
+        with writing(folder, "Choose another --out."):
+            marker.write_text(json.dumps(header, indent=2) + "\n")
         return
     before = json.loads(marker.read_text())
     for key in ("options_hash", "data_hash", "versions", "device"):

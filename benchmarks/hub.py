@@ -11,6 +11,7 @@ from rich.console import Console
 
 from agents.cards import id_fault
 from refiner_env.errors import OptionError, RefinerError, reason
+from trainers.progress import say
 
 
 def add_upload(parser: argparse.ArgumentParser) -> None:
@@ -52,4 +53,4 @@ def upload(folder: Path, id: str, private: bool, console: Console) -> None:
         raise RefinerError(
             f"The upload to {id} failed: {reason(error)}. The folder {folder} is whole; to try again: {again}"
         ) from None
-    console.print(f"Uploaded to {repository}.", highlight=False, soft_wrap=True)
+    say(console, f"Uploaded to {repository}.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -14,18 +14,18 @@ from rich.console import Console
 from agents.cards import front_matter
 from agents.lm import LanguageModel
 from agents.models import SCRATCH, check_spec
-from benchmarks.folders import claim
+from benchmarks.folders import as_begun, check_folder_options, claim
 from data.skills import SKILLS
 from refiner_env.errors import OptionError
-from refiner_env.options import Parser, add_options, as_begun, flag, option, read_options, section, to_dict
+from refiner_env.options import Parser, add_options, flag, from_dict, option, read_options, section, to_dict
 from trainers.checkpoints import Checkpoints
 from trainers.learning import Outcome, Run, RunOptions
 from trainers.pretrain import GROWN_AT, PHASES, PretrainOptions, build_base, pretrain, skill_losses
-from trainers.progress import Progress, quiet_libraries
+from trainers.progress import Progress, quiet_libraries, say
 from trainers.tracking import NO_TRACKING, TrackingOptions, check_trackers, tracked
 
-RECORD = "pretrain.json"
-"""The options of a pre-training, in its folder."""
+MARKER, CARD = "pretrain.json", "README.md"
+"""The files of a folder that say how its training was begun, and that it is finished."""
 
 
 @dataclass(frozen=True)
@@ -48,20 +48,24 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for the model, its card and its metrics")
     parser.add_argument("--overwrite", action="store_true", help="delete what is in the folder first")
-    parser.add_argument("--resume", action="store_true", help="go on with the interrupted pre-training in the folder")
+    parser.add_argument("--resume", action="store_true", help="go on with the interrupted training in the folder")
     add_options(parser, PretrainCommand())
     add_options(parser, TrackingOptions(), title="tracking")
     args = parser.parse_args(argv)
-    given, begun = vars(args), args.out / RECORD
-    if args.resume and not begun.is_file():
-        raise OptionError(f"--resume: {args.out} holds no pre-training: give the --out of one begun.")
-    options = PretrainCommand()
-    options = as_begun(options, json.loads(begun.read_text()), given) if args.resume else read_options(options, given)
+    check_folder_options(args.resume, args.overwrite)
+    options = _begun(args.out, vars(args)) if args.resume else read_options(PretrainCommand(), vars(args))
     check_spec(SCRATCH + options.size)
     quiet_libraries()
-    tracking = read_options(TrackingOptions(), given)
+    tracking = read_options(TrackingOptions(), vars(args))
     run(options, args.out, Console(), overwrite=args.overwrite, resume=args.resume, tracking=tracking)
     return 0
+
+
+def _begun(folder: Path, given: Mapping[str, Any]) -> PretrainCommand:
+    marker = folder / MARKER
+    if not marker.is_file():
+        raise OptionError(f"--resume: {folder} holds no pre-training: give the --out of one that was begun.")
+    return as_begun(from_dict(PretrainCommand(), json.loads(marker.read_text())), given)
 
 
 def run(
@@ -75,13 +79,12 @@ def run(
 ) -> None:
     """Pre-train and save; the folder then holds a model that `from_pretrained` reads, and its card."""
     check_trackers(tracking)
-    card = folder / "README.md"
-    if resume and card.exists():
-        console.print(f"The pre-training in {folder} is finished: nothing to go on with.", highlight=False)
+    if resume and (folder / CARD).is_file():
+        say(console, f"The pre-training in {folder} is finished: nothing to go on with.")
         return
     if not resume:
-        claim(folder, RECORD, overwrite=overwrite, advice="--resume to go on, --overwrite to delete it")
-        (folder / RECORD).write_text(json.dumps(to_dict(options), indent=2) + "\n")
+        claim(folder, MARKER, overwrite=overwrite, advice="--resume to go on, --overwrite to delete it")
+        (folder / MARKER).write_text(json.dumps(to_dict(options), indent=2) + "\n")
     torch.manual_seed(options.seed)
     lm = build_base(options.size, options.train, options.seed)
     checkpoints = Checkpoints(folder / "checkpoints", options.run.checkpoint_every, options.run.keep)
@@ -92,9 +95,9 @@ def run(
         outcome = pretrain(lm, options.train, Run(options.seed, update, options.run, checkpoints))
     lm.save(folder)
     losses = skill_losses(lm, options.train.held_out)
-    card.write_text(model_card(options, lm, outcome, losses), encoding="utf-8")
+    (folder / CARD).write_text(model_card(options, lm, outcome, losses), encoding="utf-8")  # last: it is finished
     checkpoints.delete()
-    console.print(f"Saved to {folder}: model, README.md (its card), metrics.jsonl.", highlight=False)
+    say(console, f"Saved to {folder}: model, README.md (its card), metrics.jsonl.")
 
 
 def model_card(options: PretrainCommand, lm: LanguageModel, outcome: Outcome, losses: dict[str, float]) -> str:

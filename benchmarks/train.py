@@ -18,7 +18,7 @@ from agents.lora import LoraOptions, add_adapter, check_adapter
 from agents.models import BASE, load_model, open_model
 from baselines.ppo import PPOOptions, train_ppo
 from benchmarks.arms import seed_everything
-from benchmarks.folders import claim
+from benchmarks.folders import as_begun, check_folder_options, claim
 from benchmarks.hub import add_upload, check_upload, upload
 from benchmarks.launching import launch, launched
 from benchmarks.original import NAMES
@@ -28,7 +28,7 @@ from refiner_env.agreement import CriticFigures
 from refiner_env.critic_referee import resolve_agent
 from refiner_env.critics import resolve_critic
 from refiner_env.errors import OptionError, RefinerError, UnknownNameError
-from refiner_env.options import Parser, add_options, as_begun, option, read_options, section, to_dict
+from refiner_env.options import Parser, add_options, from_dict, option, read_options, section, to_dict
 from refiner_env.rewards import resolve_reward
 from refiner_env.tasks import resolve_task
 from refiner_env.trust import TRUST, is_trusted
@@ -176,6 +176,7 @@ def main(argv: Sequence[str]) -> int:
         raise UnknownNameError("model to train", what, COMMANDS)
     args = subparsers.choices[what].parse_args(words)
     given = vars(args)
+    check_folder_options(args.resume, args.overwrite)
     options = _begun(what, args.out, given) if args.resume else read_options(COMMANDS[what], given)
     if not options.model:
         raise OptionError(f"refiner train {what} needs --model: the trained model to go on with.")
@@ -209,7 +210,7 @@ def _begun(what: str, folder: Path, given: Mapping[str, Any]) -> Any:
         raise OptionError(f"--resume: {folder} holds no training: leave it out to begin one, or mend --out.")
     if record["what"] != what:
         raise OptionError(f"--resume: {folder} holds a training of {record['what']}, not of {what}: mend --out.")
-    return as_begun(COMMANDS[what], record["options"], given)
+    return as_begun(from_dict(COMMANDS[what], record["options"]), given)
 
 
 @dataclass(frozen=True)
@@ -283,12 +284,14 @@ def train(order: Order, console: Console) -> None:
 
 
 def _check(what: str, options: Any, task: Task[Any]) -> None:
-    """Refuse options that do not fit, before anything is loaded.
+    """Refuse options that do not fit, before the folder is claimed.
 
     Raises:
         RefinerError: which, and why.
     """
     check_adapter(options.adapter, options.lora)
+    if what == "critic" and options.generator:
+        load_model(options.generator)
     if what == "refiner":
         resolve_critic(options.critic, task)
         check_options(options.train, options.warm_start_share, "--train", "--warm-start-share")
@@ -305,8 +308,10 @@ def _check(what: str, options: Any, task: Task[Any]) -> None:
 
 
 def _begin(order: Order, record: Mapping[str, Any]) -> None:
-    claim(order.folder, RECORD, overwrite=order.overwrite, advice="--resume to go on, --overwrite to delete it")
-    write_record(order.folder, record)
+    advice = "--resume to go on, --overwrite to delete it"
+    claim(order.folder, RECORD, overwrite=order.overwrite, advice=advice, reads=order.options)
+    with writing(order.folder, "Choose another --out."):
+        write_record(order.folder, record)
 
 
 def _finish(order: Order, record: Mapping[str, Any], lm: LanguageModel, critic: LearnedCritic | None) -> None:

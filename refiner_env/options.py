@@ -206,32 +206,14 @@ def validate(options: Any, prefix: str = "") -> None:
                 raise OptionError(f"{name} is {item}: it must be {_range_text(low, high)}.")
 
 
-def as_begun(defaults: T, recorded: Mapping[str, Any], given: Mapping[str, Any]) -> T:
-    """The options that a run was begun with, for its resumption.
-
-    Args:
-        recorded: what `to_dict` gave, read back from JSON.
-        given: what the command line says now.
-
-    Raises:
-        OptionError: it says something else.
-    """
-    options = _from_dict(defaults, recorded)
-    other = differing(options, read_options(options, given))
-    if other:
-        told = ", ".join(f"{name} was {before} and is {after} now" for name, (before, after) in other.items())
-        raise OptionError(f"--resume goes on as the training began, but {told}: leave it out, or take another --out.")
-    return options
-
-
-def _from_dict(defaults: T, values: Mapping[str, Any]) -> T:
+def from_dict(defaults: T, values: Mapping[str, Any]) -> T:
     """`defaults` with the values that `to_dict` gave, read back from JSON."""
     changes: dict[str, Any] = {}
     for f in dataclasses.fields(defaults):  # type: ignore[arg-type]
         if f.name in values:
             value = values[f.name]
             if "section" in f.metadata:
-                changes[f.name] = _from_dict(getattr(defaults, f.name), value)
+                changes[f.name] = from_dict(getattr(defaults, f.name), value)
             else:
                 changes[f.name] = tuple(value) if isinstance(value, list) else value
     return dataclasses.replace(defaults, **changes)  # type: ignore[type-var]

@@ -111,6 +111,14 @@ def test_training_ends_early_when_development_no_longer_gains(lm: LanguageModel,
     assert [c["dev"] for c in outcome.checks] == [0.1, 0.5, 0.4, 0.5]
 
 
+def test_without_a_choice_of_weights_there_is_no_patience_to_lose(lm: LanguageModel, train: list[Problem]) -> None:
+    step, run = supervised(supervised_batches(train, 2, 0)), Run(options=RunOptions(patience=1))
+    outcome = fit(
+        lm.clone(), step, run, learning_rate=1e-3, steps=4, score=lambda: {"copy": 0.0}, checks=4, keep_best=False
+    )
+    assert outcome.spent.steps == 4 and outcome.best == {}
+
+
 class Small:
     """Memory for so many examples at once."""
 

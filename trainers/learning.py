@@ -55,6 +55,7 @@ class RunOptions:
     keep: int = option(2, "checkpoints kept while training", low=1)
 
     def __post_init__(self) -> None:
+        """Raises OptionError where `micro_batch` is neither a number nor auto."""
         if self.micro_batch != AUTO and (not self.micro_batch.isdecimal() or int(self.micro_batch) < 1):
             raise OptionError(f"--run.micro-batch is {self.micro_batch!r}: give a number above 0, or auto.")
 
@@ -328,7 +329,7 @@ class BestWeights:
         figures = dict(self.score())
         self.lm.generated_tokens = generated  # scoring is not rollout
         self.checks.append({"step": step, **figures})
-        self.stale += 1
+        self.stale += self.keep  # where nothing is chosen, nothing gets better or worse
         name = next(iter(figures))
         if self.keep and (not self.best or figures[name] > self.best[name]):
             self.best, self.stale = self.checks[-1], 0
@@ -466,8 +467,8 @@ def _one_step(
             at_once = learner.at_once
             if learner.options.micro or processes().num_processes > 1 or at_once == 1:
                 raise TrainingError(
-                    f"Out of memory at step {number + 1} with {at_once} examples at once: give a smaller"
-                    " --run.micro-batch, or --run.gradient-checkpointing."
+                    f"Out of memory at step {number + 1} with {at_once} examples at once: begin anew with"
+                    " a smaller --run.micro-batch, or --run.gradient-checkpointing."
                 ) from None
         # Outside of the except clause, or the error would hold on to what is to be freed.
         clear_device_cache(garbage_collection=True)
@@ -483,7 +484,7 @@ def _one_step(
             kept = f"the last good checkpoint is that of step {last[-1]}" if last else "there is no checkpoint yet"
             raise TrainingError(
                 f"{limit} steps in a row had no finite gradient; the last one's problems were {shown}. Training stops,"
-                f" {kept}: go on with a lower learning rate or a smaller --run.clip."
+                f" {kept}: begin anew with a lower learning rate or a smaller --run.clip."
             )
     return figures
 

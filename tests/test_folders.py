@@ -1,0 +1,93 @@
+"""Output folders: nothing is claimed that cannot be begun, and nothing deleted that is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from agents.lm import LanguageModel
+from benchmarks.compare import main as compare
+from benchmarks.folders import claim
+from benchmarks.train import GeneratorCommand
+from benchmarks.train import main as train
+from data import DataOptions
+from refiner_env.errors import CheckpointError, OptionError, RefinerError
+
+Command = Callable[[Sequence[str]], int]
+SMALL = ["--data.n-train", "4", "--data.n-dev", "1", "--data.n-test", "1"]
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "a folder [/] ü"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["generator", "--run.micro-batch", "many"], r"--run\.micro-batch is 'many': give a number above 0, or auto"),
+        (["generator", "--run.micro-batch", "0"], r"--run\.micro-batch is '0'"),
+        (["critic", "--generator", "no/such/folder"], "no such folder"),
+    ],
+)
+def test_what_cannot_be_begun_claims_no_folder(words: list[str], told: str, out: Path) -> None:
+    with pytest.raises(RefinerError, match=told):
+        train([*words, "--out", str(out), *SMALL])
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "marker", "words"),
+    [
+        (train, "training.json", ["generator", "--model"]),
+        (train, "training.json", ["critic", "--generator"]),
+        (compare, "run.json", ["--generator-model"]),
+    ],
+)
+def test_overwrite_deletes_no_model_that_the_command_reads(
+    command: Command, marker: str, words: list[str], out: Path, lm: LanguageModel
+) -> None:
+    out.mkdir(parents=True)
+    (out / marker).write_text("{}")
+    lm.save(out)
+    with pytest.raises(RefinerError, match=rf"^--overwrite would delete {words[-1]} .*: choose another --out\.$"):
+        command([*words, str(out), "--out", str(out), "--overwrite", *SMALL])
+    assert (out / "model.safetensors").exists()
+
+
+def test_overwrite_deletes_no_data_that_the_command_reads(out: Path) -> None:
+    out.mkdir(parents=True)
+    for name in ("training.json", "mine.csv"):
+        (out / name).touch()
+    options = GeneratorCommand(data=DataOptions(source="files", train_file=str(out / "mine.csv")))
+    with pytest.raises(RefinerError, match=r"^--overwrite would delete --data\.train-file .*mine\.csv"):
+        claim(out, "training.json", overwrite=True, reads=options)
+    claim(out, "training.json", overwrite=True, reads=GeneratorCommand())
+    assert not any(out.iterdir())
+
+
+@pytest.mark.parametrize(("command", "words"), [(train, ["generator"]), (compare, [])])
+def test_going_on_and_deleting_exclude_each_other(command: Command, words: list[str], out: Path) -> None:
+    with pytest.raises(OptionError, match=r"--resume goes on .* --overwrite deletes it: give one of them"):
+        command([*words, "--out", str(out), "--resume", "--overwrite"])
+
+
+def test_a_folder_is_told_in_one_line_as_it_is(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """However long it is, and whatever its name would mean as markup."""
+    long = out / ("x" * 100)
+    train(["generator", "--model", "scratch:tiny", "--train.steps", "1", "--out", str(long), *SMALL])
+    train(["generator", "--out", str(long), "--resume"])
+    *_, saved, finished = capsys.readouterr().out.splitlines()
+    assert saved == f"Saved to {long}: load it with --generator, --model or from_pretrained."
+    assert finished == f"The training in {long} is finished: nothing to go on with."
+
+
+def test_a_folder_that_cannot_be_written_to_is_one_line(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("benchmarks.train.write_record", refuse)
+    with pytest.raises(CheckpointError, match=r"^Cannot write to .*: Permission denied\. Choose another --out\.$"):
+        train(["generator", "--model", "scratch:tiny", "--out", str(out), *SMALL])
