@@ -24,8 +24,12 @@ def check_folder_options(resume: bool, overwrite: bool) -> None:
         raise OptionError("--resume goes on with what is in the folder and --overwrite deletes it: give one of them.")
 
 
+FREE = ("micro-batch", "gradient-checkpointing", "max-skipped", "checkpoint-every", "keep")
+"""Options of a run (`--run.`) that may change when it goes on: they change no more than rounding."""
+
+
 def as_begun(options: T, given: Mapping[str, Any]) -> T:
-    """The options with which a training was begun, for it to go on.
+    """The options with which a training was begun, for it to go on, and what may change.
 
     Args:
         given: values on the line of the resumption, by destination.
@@ -33,11 +37,14 @@ def as_begun(options: T, given: Mapping[str, Any]) -> T:
     Raises:
         OptionError: one of them differs.
     """
-    other = differing(options, read_options(options, given))
+    now = read_options(options, given)
+    other = {
+        name: values for name, values in differing(options, now).items() if name.removeprefix("--run.") not in FREE
+    }
     if other:
         told = ", ".join(f"{name} was {before} and is {after} now" for name, (before, after) in other.items())
         raise OptionError(f"--resume goes on as the training began, but {told}: leave it out, or take another --out.")
-    return options
+    return now
 
 
 def claim(

@@ -247,11 +247,13 @@ def train(order: Order, console: Console) -> None:
         "base": origin(options.model),
         "data_hash": content_hash(splits),
     }
+    checkpoints = Checkpoints(folder / "checkpoints", options.run.checkpoint_every, options.run.keep)
     if order.resume:
         before = saved_record(folder)
         if before["data_hash"] != record["data_hash"]:
             raise RefinerError(f"--resume: {folder} was begun with other problems than {splits.name} holds now.")
         if "spent" in before:
+            once(checkpoints.delete)  # it may have been killed just before that
             say(console, f"The training in {folder} is finished: nothing to go on with.")
             return
     seed_everything(options.seed, what)
@@ -260,7 +262,6 @@ def train(order: Order, console: Console) -> None:
         add_adapter(lm, options.adapter)
     if not order.resume:
         once(lambda: _begin(order, record))
-    checkpoints = Checkpoints(folder / "checkpoints", options.run.checkpoint_every, options.run.keep)
     with (
         tracked(order.tracking, folder, record, console) as track,
         Progress(console, folder / "metrics.jsonl", track).stage(f"train {what}") as update,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from agents.lm import LanguageModel
 from benchmarks.compare import main as compare
-from benchmarks.folders import claim
+from benchmarks.folders import as_begun, claim
 from benchmarks.train import GeneratorCommand
 from benchmarks.train import main as train
 from data import DataOptions
@@ -91,3 +92,12 @@ def test_a_folder_that_cannot_be_written_to_is_one_line(out: Path, monkeypatch: 
     monkeypatch.setattr("benchmarks.train.write_record", refuse)
     with pytest.raises(CheckpointError, match=r"^Cannot write to .*: Permission denied\. Choose another --out\.$"):
         train(["generator", "--model", "scratch:tiny", "--out", str(out), *SMALL])
+
+
+def test_a_resumption_may_change_what_changes_no_result() -> None:
+    begun = GeneratorCommand(seed=3)
+    given: dict[str, Any] = {"run.micro_batch": "2", "run.keep": 5, "run.gradient_checkpointing": True}
+    now = as_begun(begun, given)
+    assert (now.run.micro_batch, now.run.keep, now.run.gradient_checkpointing, now.seed) == ("2", 5, True, 3)
+    with pytest.raises(OptionError, match=r"--run\.clip was 1\.0 and is 2\.0 now: leave it out"):
+        as_begun(begun, {**given, "run.clip": 2.0})

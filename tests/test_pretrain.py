@@ -6,7 +6,6 @@ import json
 import random
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -19,7 +18,6 @@ from benchmarks.pretrain import main
 from data.skills import SKILLS, Exercise
 from refiner_env.errors import OptionError
 from trainers import pretrain as module
-from trainers.checkpoints import Checkpoints
 from trainers.learning import Run
 from trainers.pretrain import PretrainOptions, curriculum, held_out, pretrain, prompt, skill_accuracies, skill_batch
 
@@ -134,22 +132,3 @@ def test_the_command_writes_a_model_and_its_card(
     for skill in SKILLS:
         assert f"| `{skill}` |" in card
     assert load_model(out).generate(["text"])
-    cut, real = tmp_path / "cut", Checkpoints.save
-
-    def killed(self: Checkpoints, step: int, *rest: Any) -> None:
-        real(self, step, *rest)
-        if step == 2:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Checkpoints, "save", killed)
-        with pytest.raises(KeyboardInterrupt):
-            main(["--out", str(cut), *flags, "--run.checkpoint-every", "1"])
-    with pytest.raises(OptionError, match=r"--seed was 0 and is 1 now"):
-        main(["--out", str(cut), "--resume", "--seed", "1"])
-    assert main(["--out", str(cut), "--resume"]) == 0 and not (cut / "checkpoints").exists()
-    assert (cut / "model.safetensors").read_bytes() == (out / "model.safetensors").read_bytes()
-    assert main(["--out", str(cut), "--resume"]) == 0
-    assert "finished: nothing to go on with" in capsys.readouterr().out
-    with pytest.raises(OptionError, match="holds no pre-training"):
-        main(["--out", str(tmp_path), "--resume"])

@@ -400,7 +400,8 @@ def fit(
         learner.restore(tensors)
         best.resume(state, tensors.get("best", {}))
         learner.spent = spent = Spent(**state["spent"])
-        learner.micro, lm.cut_prompts = state["micro"], spent.cut_prompts if processes().is_main_process else 0
+        learner.micro = learner.micro or state["micro"]
+        lm.cut_prompts = spent.cut_prompts if processes().is_main_process else 0
         if records is not None:
             records[:] = state["records"]
     started = time.monotonic() - spent.wall_s
