@@ -57,7 +57,7 @@ def seed_everything(seed: int, name: str) -> int:
     """
     number = int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:4])
     torch.manual_seed(number)
-    np.random.seed(number)  # TRL shuffles with numpy's global state
+    np.random.seed(number)  # whatever a critic or reward of somebody else draws from it
     return number
 
 
