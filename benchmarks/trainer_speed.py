@@ -54,7 +54,7 @@ def ours(lm: LanguageModel, problems: list[Problem], o: SpeedOptions, folder: Pa
 def theirs(lm: LanguageModel, problems: list[Problem], o: SpeedOptions, folder: Path) -> Callable[[], float]:
     """Seconds of one turn of Seq2SeqTrainer, with fused AdamW and padding to the longest of a batch as ours."""
     import datasets
-    from transformers import DataCollatorForSeq2Seq, Seq2SeqTrainer, Seq2SeqTrainingArguments
+    from transformers import DataCollatorForSeq2Seq, PrinterCallback, Seq2SeqTrainer, Seq2SeqTrainingArguments
 
     whole = solved(problems)
     rows = {**lm.tokenizer(whole.prompts), "labels": lm.tokenizer(whole.targets)["input_ids"]}
@@ -78,6 +78,7 @@ def theirs(lm: LanguageModel, problems: list[Problem], o: SpeedOptions, folder: 
             train_dataset=datasets.Dataset.from_dict(rows),
             data_collator=DataCollatorForSeq2Seq(lm.tokenizer, lm.model),
         )
+        trainer.remove_callback(PrinterCallback)
         started = time.perf_counter()
         trainer.train()
         return time.perf_counter() - started
@@ -112,7 +113,8 @@ def main() -> int:
     ratios = [b / a for a, b in zip(seconds["ours"], seconds["Seq2SeqTrainer"], strict=True)]
     console.print(
         f"ours / Seq2SeqTrainer: {statistics.median(ratios):.3f} "
-        f"[{min(ratios):.3f}, {max(ratios):.3f}] over {o.rounds} rounds of {o.steps} steps of {o.batch_size}, {o.model}"
+        f"[{min(ratios):.3f}, {max(ratios):.3f}] over {o.rounds} rounds of {o.steps} steps of {o.batch_size}, {o.model}",
+        soft_wrap=True,
     )
     return 0
 
