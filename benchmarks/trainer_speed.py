@@ -111,11 +111,9 @@ def main() -> int:
     for name, times in seconds.items():
         console.print(f"{name:<15}{o.steps / statistics.median(times):8.2f} steps/s")
     ratios = [b / a for a, b in zip(seconds["ours"], seconds["Seq2SeqTrainer"], strict=True)]
-    console.print(
-        f"ours / Seq2SeqTrainer: {statistics.median(ratios):.3f} "
-        f"[{min(ratios):.3f}, {max(ratios):.3f}] over {o.rounds} rounds of {o.steps} steps of {o.batch_size}, {o.model}",
-        soft_wrap=True,
-    )
+    ratio = f"{statistics.median(ratios):.3f} [{min(ratios):.3f}, {max(ratios):.3f}]"
+    rounds = f"{o.rounds} rounds of {o.steps} steps of {o.batch_size}, {o.model}"
+    console.print(f"ours / Seq2SeqTrainer: {ratio} over {rounds}", soft_wrap=True)
     return 0
 
 
