@@ -49,7 +49,7 @@ def check_adapter(options: LoraOptions, lora: bool) -> None:
     """Refuse an adapter's options where none is trained or its base cannot be quantized, before anything is loaded.
 
     Raises:
-        OptionError: without an adapter, without bitsandbytes, or without a GPU.
+        OptionError: without an adapter, or without bitsandbytes.
     """
     for name, (_, value) in differing(LoraOptions(), options, "adapter.").items():
         if not lora:
@@ -61,17 +61,16 @@ def quantization(bits: str) -> dict[str, Any]:
     """What `from_pretrained` has to be told for a base of so many bits: 4 as in QLoRA (arXiv 2305.14314).
 
     Raises:
-        OptionError: bitsandbytes is not installed, or there is no GPU.
+        OptionError: bitsandbytes is not installed.
     """
     if bits == FULL:
         return {}
     if not find_spec("bitsandbytes"):
         raise OptionError(f"--adapter.bits {bits} needs bitsandbytes: pip install -e '.[quantized]' in the checkout.")
-    if not torch.cuda.is_available():
-        raise OptionError(f"--adapter.bits {bits} needs a GPU, and there is none: leave it out, or give {FULL}.")
+    cuda = torch.cuda.is_available()
     four = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True, "bnb_4bit_compute_dtype": torch.bfloat16}
     config = BitsAndBytesConfig(load_in_4bit=True, **four) if bits == "4" else BitsAndBytesConfig(load_in_8bit=True)
-    return {"quantization_config": config, "device_map": {"": torch.cuda.current_device()}}
+    return {"quantization_config": config, "device_map": {"": torch.cuda.current_device() if cuda else "cpu"}}
 
 
 def add_adapter(lm: LanguageModel, options: LoraOptions) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from agents import lora
 from agents.lm import LanguageModel
@@ -249,46 +250,19 @@ def test_adapters_that_cannot_be_are_one_line_before_anything_is_loaded(
     assert text in error and error.count("\n") == 1 and not (tmp_path / "out").exists()
 
 
-def test_bits_need_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agents.lora.find_spec", lambda name: object())
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    with pytest.raises(OptionError, match=r"--adapter\.bits 4 needs a GPU"):
-        lora.check_adapter(LoraOptions(bits="4"), lora=True)
-
-
 @pytest.mark.parametrize("bits", ["4", "8"])
-def test_the_quantization_reaches_the_loader_and_full_precision_is_loaded_again(
-    bits: str, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_adapter_is_trained_beside_a_quantized_base_and_loaded_beside_the_whole(
+    bits: str, base: Path, tmp_path: Path
 ) -> None:
-    """With a loader that takes the config and loads in full precision: bitsandbytes and a GPU are not here."""
-    import peft
-    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, BitsAndBytesConfig
+    from bitsandbytes.nn import Linear4bit, Linear8bitLt
 
-    loaded: list[dict[str, Any]] = []
-    prepared: list[Any] = []
-    for auto in (AutoModelForSeq2SeqLM, AutoModelForCausalLM):
-
-        def loader(name: str, _load: Any = auto.from_pretrained, **given: Any) -> Any:
-            loaded.append(given)
-            return _load(name, **{key: given[key] for key in given if key not in ("quantization_config", "device_map")})
-
-        monkeypatch.setattr(auto, "from_pretrained", loader)
-    prepare = peft.prepare_model_for_kbit_training
-    monkeypatch.setattr(
-        peft, "prepare_model_for_kbit_training", lambda model, **k: prepared.append(model) or prepare(model, **k)
-    )
-    monkeypatch.setattr("agents.lora.find_spec", lambda name: object())
-    monkeypatch.setattr(BitsAndBytesConfig, "post_init", lambda self: None)
-    with monkeypatch.context() as gpu:
-        gpu.setattr("torch.cuda.is_available", lambda: True)
-        gpu.setattr("torch.cuda.current_device", lambda: 0)
-        task = MathWordProblem()
-        lm = open_model(str(base), task, [], bits=bits)
-    config = loaded[0]["quantization_config"]
-    assert (config.load_in_4bit, config.load_in_8bit) == (bits == "4", bits == "8")
-    assert loaded[0]["device_map"] == {"": 0} and loaded[0]["use_safetensors"]
-    assert len(prepared) == 1 and not any(p.requires_grad for p in lm.model.parameters())
-    add_adapter(lm, LoraOptions(bits=bits))
-    lm.save(tmp_path / "adapter")
-    again = load_model(tmp_path / "adapter")
-    assert "quantization_config" not in loaded[1] and written(again) == written(lm)
+    lm = open_model(str(base), MathWordProblem(), [], bits=bits)
+    layers = [m for m in lm.model.modules() if isinstance(m, Linear4bit if bits == "4" else Linear8bitLt)]
+    assert layers and not any(p.requires_grad for p in lm.model.parameters())
+    out = tmp_path / "adapter"
+    words = ["--model", str(base), "--lora", "--adapter.bits", bits, "--train.learning-rate", "0.05", *DATA]
+    words += ["--train.steps", "2", "--train.batch-size", "4"]
+    assert train(["generator", *words, "--out", str(out)]) == 0
+    trained = load_file(out / "adapter_model.safetensors")
+    assert any(name.endswith("lora_B.weight") and w.abs().max() > 0 for name, w in trained.items())
+    assert {p.dtype for p in load_model(out).model.parameters()} == {torch.float32}

@@ -35,6 +35,7 @@ def quiet_libraries() -> None:
     for library in ("transformers", "trl"):
         warnings.filterwarnings("ignore", module=library)
     warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", message="bitsandbytes::")  # of its frozen weights, which need no gradient
 
 
 def say(console: Console, text: str) -> None:
