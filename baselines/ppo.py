@@ -39,9 +39,10 @@ from refiner_env.envs import RefinerVectorEnv
 from refiner_env.options import option
 from refiner_env.types import Problem, RewardFunction, Task
 from trainers.batches import batch
-from trainers.learning import SCHEDULES, Learner, Outcome, Run, Score, fit, prepare, step_seed
+from trainers.learning import Learner, Score, fit, prepare, step_seed
 from trainers.processes import most_of, processes, share
 from trainers.rollout import select
+from trainers.runs import SCHEDULES, Outcome, Run
 
 _NEVER = -1e4
 """Logit of a token that is never sampled: far below all others, yet finite, so that entropy stays finite."""

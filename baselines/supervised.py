@@ -7,7 +7,8 @@ from typing import Any
 
 from agents.lm import LanguageModel
 from refiner_env.types import Problem, Task
-from trainers.learning import Outcome, Run, fit, supervised
+from trainers.learning import fit, supervised
+from trainers.runs import Outcome, Run
 from trainers.warm_start import first_accuracy, supervised_batches
 
 

@@ -30,10 +30,10 @@ from trainers.calibration import calibrated
 from trainers.checkpoints import Checkpoints, writing
 from trainers.critic import attempts, train_critic
 from trainers.evaluation import TurnFigures, critic_figures, turn_figures
-from trainers.learning import Outcome, Run, Spent
 from trainers.progress import Progress
 from trainers.refiner import RefinerOptions, train_refiner
 from trainers.rollout import play
+from trainers.runs import Outcome, Run, Spent
 from trainers.warm_start import first_accuracy, warm_start, warm_start_share
 
 Trained = tuple[LanguageModel, Spent, dict[str, Any]]

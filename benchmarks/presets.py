@@ -11,9 +11,9 @@ from refiner_env.errors import UnknownNameError
 from refiner_env.options import option, section
 from refiner_env.tasks import TASKS, resolve_task
 from trainers.critic import CriticOptions
-from trainers.learning import RunOptions
 from trainers.refiner import RefinerOptions
 from trainers.rollout import CRITIC_TIMEOUT, ON_CRITIC_FAILURE
+from trainers.runs import RunOptions
 from trainers.warm_start import WarmStartOptions
 
 WARM_START = "warm-start"

@@ -19,9 +19,9 @@ from data.skills import SKILLS
 from refiner_env.errors import OptionError
 from refiner_env.options import Parser, add_options, flag, from_dict, option, read_options, section, to_dict
 from trainers.checkpoints import Checkpoints
-from trainers.learning import Outcome, Run, RunOptions
 from trainers.pretrain import GROWN_AT, PHASES, PretrainOptions, build_base, pretrain, skill_losses
 from trainers.progress import Progress, quiet_libraries, say
+from trainers.runs import Outcome, Run, RunOptions
 from trainers.tracking import NO_TRACKING, TrackingOptions, check_trackers, tracked
 
 MARKER, CARD = "pretrain.json", "README.md"

@@ -38,10 +38,10 @@ from trainers.checkpoints import Checkpoints, writing
 from trainers.critic import CriticOptions, train_critic
 from trainers.critic_rl import CriticRLOptions, train_critic_rl
 from trainers.evaluation import critic_figures
-from trainers.learning import Outcome, Run, RunOptions
 from trainers.processes import once, processes, sharded
 from trainers.progress import Progress, quiet_libraries, say
 from trainers.refiner import RefinerOptions, check_options, train_refiner
+from trainers.runs import Outcome, Run, RunOptions
 from trainers.tracking import NO_TRACKING, TrackingOptions, check_trackers, tracked
 from trainers.warm_start import WarmStartOptions, first_accuracy, warm_start, warm_start_share
 

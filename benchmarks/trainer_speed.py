@@ -22,8 +22,9 @@ from agents.models import BASE, open_model
 from refiner_env.options import Parser, add_options, option, read_options
 from refiner_env.tasks import MathWordProblem
 from refiner_env.types import Problem
-from trainers.learning import Run, fit, supervised
+from trainers.learning import fit, supervised
 from trainers.progress import Progress, quiet_libraries
+from trainers.runs import Run
 from trainers.warm_start import solved, supervised_batches
 
 

@@ -57,6 +57,20 @@ def lm(task: MathWordProblem, train: list[Problem]) -> LanguageModel:
     return model
 
 
+@pytest.fixture(scope="module", params=["tiny", "decoder-tiny"])
+def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, task: MathWordProblem) -> Path:
+    """An untrained model of either kind in a folder."""
+    import torch
+
+    from agents.models import open_model
+
+    torch.manual_seed(0)
+    lm = open_model(f"scratch:{request.param}", task, [task.generate(1, i) for i in range(60)])
+    folder = tmp_path_factory.mktemp(request.param)
+    lm.save(folder)
+    return folder
+
+
 class Seen(Update):
     """Remembers what a trainer tells."""
 

@@ -19,10 +19,10 @@ from refiner_env.tasks import MathWordProblem
 from trainers.checkpoints import Checkpoints
 from trainers.critic import CriticOptions, train_critic
 from trainers.critic_rl import CriticRLOptions, train_critic_rl
-from trainers.learning import Outcome, Run, RunOptions
 from trainers.processes import once, processes
 from trainers.progress import Update
 from trainers.refiner import RefinerOptions, train_refiner
+from trainers.runs import Outcome, Run, RunOptions
 from trainers.warm_start import WarmStartOptions, warm_start
 
 TASK = MathWordProblem()

@@ -35,9 +35,10 @@ from refiner_env.replaying import main as replay
 from refiner_env.tasks import MathWordProblem
 from refiner_env.types import Critic, Episode, Feedback, Problem, Scores, Task, Turn
 from trainers.critic import CriticOptions
-from trainers.learning import Outcome, RunOptions, Spent, prepare
 from trainers.learning import Run as TrainingRun
+from trainers.learning import prepare
 from trainers.refiner import RefinerOptions
+from trainers.runs import Outcome, RunOptions, Spent
 from trainers.warm_start import WarmStartOptions
 
 Run = tuple[Path, list[dict[str, Any]], str]

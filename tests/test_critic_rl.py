@@ -22,7 +22,8 @@ from refiner_env.tasks import MathWordProblem
 from refiner_env.tasks.phrases import NO_HINT
 from refiner_env.types import Problem
 from trainers.critic_rl import CriticRLOptions, critic_rl_step, group_advantages, train_critic_rl
-from trainers.learning import BestWeights, Learner, Outcome, Run, Spent
+from trainers.learning import BestWeights, Learner
+from trainers.runs import Outcome, Run, Spent
 
 WRONG = "The operator in #0 is incorrect."
 

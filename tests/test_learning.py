@@ -23,8 +23,9 @@ from refiner_env.types import Problem
 from trainers.checkpoints import Checkpoints
 from trainers.critic import CriticOptions, train_critic
 from trainers.critic_rl import CriticRLOptions, train_critic_rl
-from trainers.learning import Batch, Learner, Outcome, Run, RunOptions, fit, scheduled, supervised
+from trainers.learning import Batch, Learner, fit, scheduled, supervised
 from trainers.refiner import RefinerOptions, train_refiner
+from trainers.runs import Outcome, Run, RunOptions
 from trainers.warm_start import WarmStartOptions, solved, supervised_batches, warm_start
 
 Gradients = dict[str, torch.Tensor]

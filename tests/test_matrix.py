@@ -29,17 +29,6 @@ TRAINERS = {
 PROMPTS = [p.text for p in ProceduralProblems(TASKS.resolve("mwp")(), seed=8, size=6)]
 
 
-@pytest.fixture(scope="module", params=["tiny", "decoder-tiny"])
-def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained model in a folder."""
-    task = MathWordProblem()
-    torch.manual_seed(0)
-    lm = open_model(f"scratch:{request.param}", task, [task.generate(1, i) for i in range(60)])
-    folder = tmp_path_factory.mktemp(request.param)
-    lm.save(folder)
-    return folder
-
-
 @pytest.mark.parametrize("lora", [False, True], ids=["full", "lora"])
 @pytest.mark.parametrize("what", TRAINERS)
 def test_it_trains_saves_loads_and_writes_the_same(

@@ -31,8 +31,9 @@ from refiner_env.errors import OptionError, TrainingError
 from refiner_env.tasks import MathWordProblem
 from refiner_env.types import Attempt, Problem
 from trainers.checkpoints import Checkpoints
-from trainers.learning import Learner, Outcome, Run, RunOptions
+from trainers.learning import Learner
 from trainers.progress import Update
+from trainers.runs import Outcome, Run, RunOptions
 
 OPTIONS = PPOOptions(batch_size=16, epochs=2, learning_rate=1e-12)
 LEARNING = PPOOptions(batch_size=6, epochs=2, learning_rate=1e-3)

@@ -18,8 +18,8 @@ from benchmarks.pretrain import main
 from data.skills import SKILLS, Exercise
 from refiner_env.errors import OptionError
 from trainers import pretrain as module
-from trainers.learning import Run
 from trainers.pretrain import PretrainOptions, curriculum, held_out, pretrain, prompt, skill_accuracies, skill_batch
+from trainers.runs import Run
 
 SMALL = PretrainOptions(steps=4, batch_size=4, checks=2, held_out=3, vocabulary=400, tokenizer_texts=200)
 

@@ -28,17 +28,6 @@ TARGETS = ["#0: add ( number0, number1 ) | EOS", "EOS"]
 DATA = ["--data.n-train", "40", "--data.n-dev", "4", "--data.n-test", "4"]
 
 
-@pytest.fixture(scope="module", params=["tiny", "decoder-tiny"])
-def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained model in a folder."""
-    task = MathWordProblem()
-    torch.manual_seed(0)
-    lm = open_model(f"scratch:{request.param}", task, [task.generate(1, i) for i in range(60)])
-    folder = tmp_path_factory.mktemp(request.param)
-    lm.save(folder)
-    return folder
-
-
 @pytest.fixture
 def adapters(base: Path, tmp_path: Path) -> tuple[Path, Path]:
     """Two folders with adapters of the base that write different things."""

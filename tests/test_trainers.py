@@ -29,7 +29,7 @@ from trainers.batches import batch, share_of
 from trainers.calibration import calibrated
 from trainers.critic import CriticOptions, attempts, critic_batches, solution_batches, train_critic
 from trainers.evaluation import critic_figures, turn_figures
-from trainers.learning import BestWeights, Learner, Run, fit, supervised
+from trainers.learning import BestWeights, Learner, fit, supervised
 from trainers.refiner import (
     RefinerOptions,
     check_options,
@@ -39,6 +39,7 @@ from trainers.refiner import (
     turn_weights,
 )
 from trainers.rollout import play, select
+from trainers.runs import Run
 from trainers.warm_start import WarmStartOptions, supervised_batches, warm_start, warm_start_share
 
 

@@ -20,8 +20,9 @@ from refiner_env.options import option
 from refiner_env.types import Problem, Task
 from trainers.batches import batch
 from trainers.evaluation import critic_figures
-from trainers.learning import Batch, Outcome, Run, fit, step_seed, supervised
+from trainers.learning import Batch, fit, step_seed, supervised
 from trainers.processes import gathered, share, total
+from trainers.runs import Outcome, Run
 from trainers.warm_start import first_accuracy, solved
 
 

@@ -23,8 +23,9 @@ from refiner_env.envs import CriticVectorEnv
 from refiner_env.options import option
 from refiner_env.types import Agent, Problem, Task
 from trainers.batches import batch
-from trainers.learning import Learner, Outcome, Run, fit, step_seed
+from trainers.learning import Learner, fit, step_seed
 from trainers.processes import gathered, most_of, share, total
+from trainers.runs import Outcome, Run
 
 
 @dataclass(frozen=True)

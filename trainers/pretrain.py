@@ -16,8 +16,9 @@ from data.skills import SKILLS, TASK, VALUES, Exercise
 from refiner_env.options import option
 from refiner_env.tasks import program as ir
 from refiner_env.types import ParseFailure, Problem
-from trainers.learning import Batch, Outcome, Run, fit, step_seed, supervised
+from trainers.learning import Batch, fit, step_seed, supervised
 from trainers.processes import gathered, share
+from trainers.runs import Outcome, Run
 
 PHASES: tuple[tuple[float, float, Mapping[str, float]], ...] = (
     (0.10, 0.1, {"copy": 1.0}),

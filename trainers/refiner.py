@@ -30,9 +30,10 @@ from refiner_env.options import option
 from refiner_env.types import Critic, Observations, Problem, Task
 from trainers.batches import batch
 from trainers.evaluation import turn_figures
-from trainers.learning import Learner, Outcome, Run, fit, step_seed
+from trainers.learning import Learner, fit, step_seed
 from trainers.processes import most_of, share, total
 from trainers.rollout import CRITIC_TIMEOUT, ON_CRITIC_FAILURE, play, select
+from trainers.runs import Outcome, Run
 
 SOURCES = ("policy", "perturbation", "mixture", "unseen")
 

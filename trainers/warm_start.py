@@ -14,8 +14,9 @@ from refiner_env.options import option
 from refiner_env.types import Problem, Task
 from trainers.batches import batch, share_of
 from trainers.evaluation import turn_figures
-from trainers.learning import Batch, Outcome, Run, fit, step_seed, supervised
+from trainers.learning import Batch, fit, step_seed, supervised
 from trainers.rollout import play
+from trainers.runs import Outcome, Run
 
 
 @dataclass(frozen=True)
