@@ -298,7 +298,10 @@ def test_too_many_updates_that_are_not_finite_end_with_their_problems(
 def test_an_update_in_parts_is_the_same_update(
     lm: LanguageModel, task: MathWordProblem, train: list[Problem], monkeypatch: pytest.MonkeyPatch, micro_batch: str
 ) -> None:
-    """With auto, memory is made to run out above four examples."""
+    """With auto, memory is made to run out above four examples.
+
+    Rewards differ: were they all the same, advantages would be rounding, whitened.
+    """
     gradients: list[dict[str, torch.Tensor]] = []
     largest: list[int] = []
     forced = EncoderDecoder.teacher_forced
@@ -320,15 +323,16 @@ def test_an_update_in_parts_is_the_same_update(
         model, shown = lm.clone(), Shown()
         model.max_new_tokens = 6
         largest.clear()
+        run = Run(0, shown, RunOptions(micro_batch=parts))
         with pytest.raises(Killed):
-            train_ppo(model, task, train, LEARNING, Run(0, shown, RunOptions(micro_batch=parts)), token_budget=3_000)
+            train_ppo(model, task, train, LEARNING, run, token_budget=3_000, reward=lambda a: len(a.hypothesis) % 3 / 2)
         limit = 4
     assert max(largest) == {"1": 1, "4": 4, "auto": 3}[micro_batch]
     assert len(shown.notices) == (micro_batch == "auto")
     whole, parted = gradients
     assert any(name.startswith("value.score") for name in whole) and whole.keys() == parted.keys()
-    for name, gradient in whole.items():
-        assert torch.allclose(gradient, parted[name], rtol=1e-3, atol=1e-5), name
+    one, other = (torch.cat([gradient[name].flatten() for name in whole]) for gradient in (whole, parted))
+    assert (one - other).norm() < 1e-3 * one.norm()
 
 
 @pytest.mark.parametrize(("options", "rates"), [({}, [1e-3]), ({"warmup": 1.0}, None), ({"schedule": "linear"}, None)])
