@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
-from agents.cards import RECORD, origin, saved_record, write_card
+from agents.cards import origin, saved_record, write_card, write_record
 from agents.critic import SETTINGS, saved_settings
 from agents.lora import base_of, merge
 from agents.models import load_model
@@ -39,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
         shutil.copy(args.folder / SETTINGS, args.out)
     record = {**saved_record(args.folder), "base": origin(args.folder), "merged": str(args.folder)}
     if "what" in record:
-        (args.out / RECORD).write_text(json.dumps(record, indent=2) + "\n")
+        write_record(args.out, record)
     write_card(args.out, lm, record, args.push_to_hub, saved_settings(args.folder).get("writes", "feedback"))
     console = Console()
     say(console, f"Saved to {args.out}: {base} with the adapter of {args.folder}.")
