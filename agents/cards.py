@@ -190,8 +190,8 @@ def _code(lm: LanguageModel, base: str, name: str, prompt: str) -> str:
     """Python that loads it with the libraries alone and writes what `LanguageModel.generate` does."""
     auto, ids, written = "AutoModelForSeq2SeqLM", "tokenizer(prompt).input_ids", "written[0]"
     if isinstance(lm, DecoderOnly):
-        auto, written = "AutoModelForCausalLM", "written[0][len(ids) :]"
-        ids = f"{lm.before} + tokenizer(prompt, add_special_tokens=False).input_ids + {lm.after}"
+        auto, written, frame = "AutoModelForCausalLM", "written[0][len(ids) :]", lm.prompt_frame
+        ids = f"{frame.before} + tokenizer(prompt, add_special_tokens=False).input_ids + {frame.after}"
     start = ", ".join(f"{key}={value}" for key, value in lm.start.items())
     peft = "from peft import PeftModel\n" if base else ""
     beside = f"""

@@ -7,15 +7,13 @@ completions are trained on.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import takewhile
 from typing import Any
 
 import torch
-from torch.nn.utils.rnn import pad_sequence
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
-from agents.lm import Batch, Forced, LanguageModel
+from agents.decoding import Batch
+from agents.lm import Forced, Frame, LanguageModel
 from agents.prompts import ANSWER, CONTROL_TOKENS
 
 SIZES = {
@@ -29,13 +27,13 @@ class DecoderOnly(LanguageModel):
     """Any Hugging Face causal language model."""
 
     marks = (*CONTROL_TOKENS, ANSWER)
+    padding_side = "left"
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, **lengths: Any) -> None:
         super().__init__(model, tokenizer, **lengths)
         if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
             tokenizer.add_special_tokens({"pad_token": "<pad>"})  # the end of a completion must not look like padding
             self.fit_vocabulary()
-        self.before, self.after = self._frame()
 
     @classmethod
     def build(cls, size: str, tokenizer: PreTrainedTokenizerBase, *, dropout: float = 0.0) -> DecoderOnly:
@@ -52,24 +50,6 @@ class DecoderOnly(LanguageModel):
         )
         return cls(LlamaForCausalLM(config), tokenizer)
 
-    def encode(self, prompts: Sequence[str]) -> Batch:
-        room = self.max_prompt_tokens - len(self.before) - len(self.after)
-        rows = []
-        for prompt in prompts:
-            ids = self.ids(prompt)
-            self.cut_prompts += len(ids) > room
-            rows.append(torch.tensor([*self.before, *ids[:room], *self.after]))
-        padded = pad_sequence(rows, batch_first=True, padding_value=self.pad, padding_side="left")
-        lengths = torch.tensor([len(row) for row in rows])
-        mask = torch.arange(padded.shape[1]).flip(0) < lengths[:, None]
-        device = self.model.device
-        return {"input_ids": padded.to(device), "attention_mask": mask.long().to(device)}
-
-    def encode_targets(self, targets: Sequence[str]) -> torch.Tensor:
-        end = int(self.tokenizer.eos_token_id)
-        rows = [torch.tensor([*self.ids(target)[: self.max_prompt_tokens - 1], end]) for target in targets]
-        return pad_sequence(rows, batch_first=True, padding_value=self.pad).to(self.model.device)
-
     def completions(self, sequences: torch.Tensor, batch: Batch) -> torch.Tensor:
         return sequences[:, batch["input_ids"].shape[1] :]
 
@@ -81,25 +61,15 @@ class DecoderOnly(LanguageModel):
         begin = batch["input_ids"].shape[1] - 1
         return Forced(output.logits[:, begin:-1], output.hidden_states[-1][:, begin:-1] if states else None)
 
-    def fits(self, prompt: str) -> bool:
-        return len(self.before) + len(self.ids(prompt)) + len(self.after) <= self.max_prompt_tokens
-
-    def _frame(self) -> tuple[list[int], list[int]]:
-        """The tokens before and after what a prompt says."""
-        if not self.tokenizer.chat_template:
-            bos = self.tokenizer.bos_token_id
-            before = [bos] if bos is not None and self.tokenizer("a")["input_ids"][0] == bos else []
-            return before, self.ids(ANSWER)
-        a, b = (self._chat(text) for text in ("a", "b"))
-        before = _shared(a, b)
-        return before, _shared(a[::-1], b[::-1])[::-1]
+    def frames(self) -> tuple[Frame, Frame]:
+        end = int(self.tokenizer.eos_token_id)
+        if self.tokenizer.chat_template:
+            return Frame.of(self._chat("a"), self._chat("b")), Frame([], [end])
+        bos = self.tokenizer.bos_token_id
+        before = [bos] if bos is not None and self.tokenizer("a")["input_ids"][0] == bos else []
+        return Frame(before, self.ids([ANSWER])[0]), Frame([], [end])
 
     def _chat(self, text: str) -> list[int]:
         messages = [{"role": "user", "content": text}]
         ids: list[int] = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
         return ids
-
-
-def _shared(a: Sequence[int], b: Sequence[int]) -> list[int]:
-    """What two sequences begin with."""
-    return [x for x, _ in takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False))]

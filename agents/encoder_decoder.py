@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from transformers import PreTrainedTokenizerBase, T5Config, T5ForConditionalGeneration
 
-from agents.lm import Batch, Forced, LanguageModel
+from agents.decoding import Batch
+from agents.lm import Forced, Frame, LanguageModel
 
 SIZES = {
     "tiny": {"d_model": 128, "d_ff": 512, "d_kv": 32, "num_heads": 4, "num_layers": 2},
@@ -37,14 +36,9 @@ class EncoderDecoder(LanguageModel):
     def start(self) -> dict[str, int]:
         return {**super().start, "decoder_start_token_id": int(self.model.config.decoder_start_token_id)}
 
-    def encode(self, prompts: Sequence[str]) -> Batch:
-        batch = self._tokenize(prompts)
-        if batch["input_ids"].shape[1] == self.max_prompt_tokens:
-            self.cut_prompts += int(batch["attention_mask"].all(dim=1).sum())
-        return batch
-
-    def encode_targets(self, targets: Sequence[str]) -> torch.Tensor:
-        return self._tokenize(targets)["input_ids"]
+    def frames(self) -> tuple[Frame, Frame]:
+        both = Frame.of(*self.tokenizer(["a", "b"])["input_ids"])
+        return both, both
 
     def completions(self, sequences: torch.Tensor, batch: Batch) -> torch.Tensor:
         return sequences[:, 1:]
@@ -54,12 +48,3 @@ class EncoderDecoder(LanguageModel):
         shifted = torch.cat([start, responses[:, :-1]], dim=1)
         output = self.model(**batch, decoder_input_ids=shifted, output_hidden_states=states)
         return Forced(output.logits, output.decoder_hidden_states[-1] if states else None)
-
-    def fits(self, prompt: str) -> bool:
-        return len(self.tokenizer(prompt)["input_ids"]) <= self.max_prompt_tokens
-
-    def _tokenize(self, texts: Sequence[str]) -> Batch:
-        batch = self.tokenizer(
-            list(texts), padding=True, truncation=True, max_length=self.max_prompt_tokens, return_tensors="pt"
-        )
-        return {key: batch[key].to(self.model.device) for key in ("input_ids", "attention_mask")}

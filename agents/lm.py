@@ -16,21 +16,22 @@ import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 import torch
 from torch.nn import functional as F
-from transformers import LogitsProcessor, PreTrainedModel, PreTrainedTokenizerBase
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from agents.decoding import BACKENDS, DEFAULT, Batch, Decoding, Row, by_length, draws
 from agents.prompts import CONTROL_TOKENS
 
+REMEMBERED = 1 << 15
+"""Texts whose tokens are remembered."""
 IGNORED = -100
 """The label that cross-entropy leaves out: padding is never trained on."""
-
-Batch = dict[str, torch.Tensor]
-"""`input_ids` and `attention_mask` of prompts, each (N, P), on the model's device."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,23 @@ class Loss:
     def mean(self) -> torch.Tensor:
         """Cross-entropy per target token, or per target."""
         return self.total / self.count
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The special tokens around a text."""
+
+    before: Row
+    after: Row
+
+    @classmethod
+    def of(cls, a: Row, b: Row) -> Frame:
+        """What two texts of different tokens have in common, in their frames."""
+        return cls(_shared(a, b), _shared(a[::-1], b[::-1])[::-1])
+
+    def around(self, ids: Row) -> Row:
+        """Tokens in the frame."""
+        return [*self.before, *ids, *self.after]
 
 
 @dataclass(frozen=True)
@@ -72,6 +90,8 @@ class LanguageModel(ABC):
 
     marks: tuple[str, ...] = CONTROL_TOKENS
     """The control tokens of its prompts."""
+    padding_side = "right"
+    """Of prompts; of targets it is the right."""
 
     def __init__(
         self,
@@ -84,10 +104,14 @@ class LanguageModel(ABC):
         self.model, self.tokenizer = model, tokenizer
         self.max_prompt_tokens, self.max_new_tokens = max_prompt_tokens, max_new_tokens
         self.generated_tokens = self.cut_prompts = 0
-        self.most_at_once = 256  # prompts in one pass of `generate` and its like
+        self.passed_tokens = self.padded_tokens = 0  # of prompts, without padding and with it
+        self.backend = BACKENDS[DEFAULT]
+        self.most_at_once = 64  # prompts in one pass of `generate` and its like
         self.precision = torch.float32  # of what is computed; weights stay as they are
         self.added: list[int] = []  # tokens that the model did not know before
+        self._known: dict[str, Row] = {}
         self.add_tokens(self.marks)
+        self.prompt_frame, self.target_frame = self.frames()
 
     @property
     def pad(self) -> int:
@@ -100,31 +124,81 @@ class LanguageModel(ABC):
         return {"pad_token_id": self.pad, "eos_token_id": int(self.tokenizer.eos_token_id)}
 
     @abstractmethod
-    def encode(self, prompts: Sequence[str]) -> Batch:
-        """Prompts as input, each (len(prompts), longest prompt); those that are cut are counted."""
-
-    @abstractmethod
-    def encode_targets(self, targets: Sequence[str]) -> torch.Tensor:
-        """Targets as responses, (N, R): their tokens with the end of sequence, padded on the right."""
+    def frames(self) -> tuple[Frame, Frame]:
+        """What stands before and after the tokens of a prompt, and of a target."""
 
     @abstractmethod
     def completions(self, sequences: torch.Tensor, batch: Batch) -> torch.Tensor:
         """What `generate` wrote beyond the batch, (N, R)."""
 
+    def completed(self, sequences: torch.Tensor, batch: Batch) -> list[Row]:
+        """The same without what follows the token that ended it."""
+        end = self.start["eos_token_id"]
+        rows: list[Row] = self.completions(sequences, batch).tolist()
+        return [row[: row.index(end) + 1] if end in row else row for row in rows]
+
     @abstractmethod
     def teacher_forced(self, batch: Batch, responses: torch.Tensor, *, states: bool = False) -> Forced:
         """One pass over prompts and their responses (N, R), padded on the right."""
 
-    @abstractmethod
+    def ids(self, texts: Sequence[str]) -> list[Row]:
+        """The tokens of texts, no special ones added; those that were asked for lately are remembered."""
+        known = self._known
+        if len(known) > REMEMBERED:
+            known.clear()
+        if new := [text for text in dict.fromkeys(texts) if text not in known]:
+            known.update(zip(new, self.tokenizer(new, add_special_tokens=False)["input_ids"], strict=True))
+        return [known[text] for text in texts]
+
+    def texts(self, rows: Sequence[Row]) -> list[str]:
+        """The texts that tokens spell, without special ones."""
+        # The library takes no rows for one row.
+        texts: list[str] = self.tokenizer.batch_decode(rows, skip_special_tokens=True) if rows else []
+        return texts
+
     def fits(self, prompt: str) -> bool:
         """Whether it reads the whole prompt."""
+        return len(self.ids([prompt])[0]) <= self._room(self.prompt_frame)
+
+    def prompt_rows(self, prompts: Sequence[str]) -> list[Row]:
+        """The tokens of prompts in their frame; those that are cut are counted."""
+        room, ids = self._room(self.prompt_frame), self.ids(prompts)
+        self.cut_prompts += sum(len(row) > room for row in ids)
+        return [self.prompt_frame.around(row[:room]) for row in ids]
+
+    def target_rows(self, targets: Sequence[str]) -> list[Row]:
+        """The tokens of targets in their frame, cut as prompts are."""
+        room = self._room(self.target_frame)
+        return [self.target_frame.around(row[:room]) for row in self.ids(targets)]
+
+    def _room(self, frame: Frame) -> int:
+        return self.max_prompt_tokens - len(frame.before) - len(frame.after)
+
+    def encode(self, prompts: Sequence[str]) -> Batch:
+        """Prompts as input, each (N, longest prompt)."""
+        return self.batch(self.prompt_rows(prompts))
+
+    def batch(self, prompts: Sequence[Row]) -> Batch:
+        """The same of their tokens."""
+        ids, lengths = self.padded(prompts, self.padding_side), torch.tensor([len(row) for row in prompts])
+        places = torch.arange(ids.shape[1])
+        mask = (places if self.padding_side == "right" else places.flip(0)) < lengths[:, None]
+        self.passed_tokens += sum(map(len, prompts))
+        self.padded_tokens += ids.numel()
+        return {"input_ids": ids, "attention_mask": mask.long().to(ids.device)}
+
+    def padded(self, rows: Sequence[Row], side: str = "right") -> torch.Tensor:
+        """Rows as one tensor, (N, longest), on the model's device."""
+        tensors = [torch.tensor(row, dtype=torch.long) for row in rows]
+        return pad_sequence(tensors, batch_first=True, padding_value=self.pad, padding_side=side).to(self.model.device)
 
     def add_tokens(self, tokens: Sequence[str]) -> None:
         """Make sure that the tokenizer has these marks: where it cannot spell one, all become tokens of their own."""
         # A piece may stand in the vocabulary with its leading space (our own tokenizers) or without (hub ones).
-        if any(self.tokenizer.unk_token_id in self.ids(token) for token in tokens):
+        if any(self.tokenizer.unk_token_id in ids for ids in self.ids(tokens)):
             known = len(self.tokenizer)
             self.tokenizer.add_tokens(list(tokens))
+            self._known.clear()
             self.added += range(known, len(self.tokenizer))
             self.fit_vocabulary()
 
@@ -158,6 +232,7 @@ class LanguageModel(ABC):
         lengths = {"max_prompt_tokens": self.max_prompt_tokens, "max_new_tokens": self.max_new_tokens}
         other = type(self)(copy.deepcopy(self.model), self.tokenizer, **lengths)
         other.added, other.precision, other.most_at_once = list(self.added), self.precision, self.most_at_once
+        other.backend = self.backend
         return other
 
     def generate(
@@ -176,57 +251,42 @@ class LanguageModel(ABC):
                 from torch's global generator.
             not_first: no completion begins with the first token of this text.
         """
-        options: dict[str, Any] = {"do_sample": False, "num_beams": 1}
-        if not_first:
-            options["begin_suppress_tokens"] = self.ids(not_first)[:1]
-        nucleus = None
-        if top_p:
-            seeds = torch.randint(2**62, (len(prompts),)).tolist() if seeds is None else seeds
-            nucleus = top_p, draws(seeds, self.max_new_tokens)
-        return [text for (text,) in self._decode(prompts, self.most_at_once, nucleus, **options)]
+        if top_p and seeds is None:
+            seeds = torch.randint(2**62, (len(prompts),)).tolist()
+        decoding = Decoding(
+            self.max_new_tokens,
+            top_p,
+            draws(seeds, self.max_new_tokens) if top_p and seeds is not None else None,
+            self.ids([not_first])[0][0] if not_first else None,
+        )
+        with self.inferring():
+            written = self.backend.generate(self, self.prompt_rows(prompts), decoding)
+        self.generated_tokens += sum(map(len, written))
+        return self.texts(written)
 
     def likeliest(self, prompts: Sequence[str], count: int) -> list[list[str]]:
-        """For each prompt, in order, `count` completions by beam search, likeliest first."""
-        options: dict[str, Any] = {"do_sample": False, "num_beams": count, "num_return_sequences": count}
-        return self._decode(prompts, max(1, self.most_at_once // count), **options)
-
-    def _decode(
-        self,
-        prompts: Sequence[str],
-        batch_size: int,
-        nucleus: tuple[float, torch.Tensor] | None = None,
-        **options: Any,
-    ) -> list[list[str]]:
-        """The completions of each prompt, in order, with dropout off."""
-        texts: list[list[str]] = [[] for _ in prompts]
-        with self.evaluating(), torch.inference_mode(), self.computing():
-            for places in self._by_length(prompts, batch_size):
-                batch = self.encode([prompts[i] for i in places])
-                if nucleus:
-                    options["logits_processor"] = [NucleusSampling(nucleus[0], nucleus[1][places])]
+        """For each prompt, in order, `count` completions by beam search of `transformers`, likeliest first."""
+        rows = self.prompt_rows(prompts)
+        found: list[list[str]] = [[] for _ in rows]
+        with self.inferring():
+            for places in by_length([len(row) for row in rows], max(1, self.most_at_once // count)):
+                batch = self.batch([rows[i] for i in places])
+                beams = {"do_sample": False, "num_beams": count, "num_return_sequences": count}
                 output = self.model.generate(
-                    **batch, max_new_tokens=self.max_new_tokens, synced_gpus=False, **self.start, **options
+                    **batch, max_new_tokens=self.max_new_tokens, synced_gpus=False, **self.start, **beams
                 )
-                written = self.completions(output, batch)
-                self.generated_tokens += int((written != self.pad).sum())
-                decoded = self.tokenizer.batch_decode(written, skip_special_tokens=True)
-                each = len(decoded) // len(places)
+                written = self.completed(output, batch)
+                self.generated_tokens += sum(map(len, written))
+                texts = self.texts(written)
                 for i, place in enumerate(places):
-                    texts[place] = decoded[i * each : (i + 1) * each]
-        return texts
+                    found[place] = texts[i * count : (i + 1) * count]
+        return found
 
     def probabilities(self, prompts: Sequence[str], targets: Sequence[str]) -> list[float]:
         """For each prompt, in order, the probability that its whole completion is the target."""
-        found = [0.0] * len(prompts)
-        with self.evaluating(), torch.inference_mode(), self.computing():
-            for places in self._by_length(prompts, self.most_at_once):
-                responses = self.encode_targets([targets[i] for i in places])
-                logits = self.teacher_forced(self.encode([prompts[i] for i in places]), responses).logits
-                of_token = logits.float().log_softmax(-1).gather(-1, responses.unsqueeze(-1)).squeeze(-1)
-                of_target = (of_token * (responses != self.pad)).sum(1)
-                for place, probability in zip(places, of_target.exp().tolist(), strict=True):
-                    found[place] = probability
-        return found
+        with self.inferring():
+            logs = self.backend.log_probabilities(self, self.prompt_rows(prompts), self.target_rows(targets))
+        return [math.exp(log) for log in logs]
 
     def loss(self, prompts: Sequence[str], targets: Sequence[str], weights: Sequence[float] | None = None) -> Loss:
         """Cross-entropy of the targets given the prompts, over target tokens.
@@ -235,7 +295,8 @@ class LanguageModel(ABC):
             weights: one factor per target, as advantages in policy gradients; then each target's own average counts
                 with its factor, and the loss is over targets.
         """
-        batch, responses = self.encode(prompts), self.encode_targets(targets)
+        rows, wanted = self.prompt_rows(prompts), self.target_rows(targets)
+        batch, responses = self.batch(rows), self.padded(wanted)
         live = responses != self.pad
         with self.computing():
             logits = self.teacher_forced(batch, responses).logits
@@ -246,35 +307,30 @@ class LanguageModel(ABC):
             reduction="none",
         ).view_as(responses)
         if weights is None:
-            total, count = of_token.sum(), int(live.sum())
+            total, count = of_token.sum(), sum(map(len, wanted))
         else:
             of_target = of_token.sum(1) / live.sum(1).clamp(min=1)
             total, count = (of_target * torch.tensor(weights, device=of_target.device)).sum(), len(weights)
-        return Loss(total, count, int(batch["attention_mask"].sum()) + int(live.sum()))
+        return Loss(total, count, sum(map(len, rows)) + sum(map(len, wanted)))
 
     def loss_count(self, targets: Sequence[str], weights: Sequence[float] | None = None) -> int:
         """The `count` of the loss of all these targets, before any of it is computed."""
-        return int((self.encode_targets(targets) != self.pad).sum()) if weights is None and targets else len(targets)
+        return sum(map(len, self.target_rows(targets))) if weights is None else len(targets)
 
     def trained(self) -> dict[str, torch.nn.Parameter]:
         """What training changes, by name: all of a model, or its adapter."""
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
 
-    @staticmethod
-    def _by_length(prompts: Sequence[str], batch_size: int) -> list[list[int]]:
-        """Places of the prompts in batches of similar length."""
-        order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-        return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-
-    def ids(self, text: str) -> list[int]:
-        """The tokens of a text, no special ones added."""
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return ids
-
     def computing(self) -> contextlib.AbstractContextManager[Any]:
         """Autocast to `precision` inside, where it is not that of the weights."""
         reduced = self.precision != torch.float32
         return torch.autocast(self.model.device.type, self.precision, enabled=reduced, cache_enabled=False)
+
+    @contextlib.contextmanager
+    def inferring(self) -> Iterator[None]:
+        """Neither dropout nor gradients inside."""
+        with self.evaluating(), torch.inference_mode(), self.computing():
+            yield
 
     @contextlib.contextmanager
     def evaluating(self) -> Iterator[None]:
@@ -287,30 +343,6 @@ class LanguageModel(ABC):
             self.model.train(was_training)
 
 
-def draws(seeds: Sequence[int], length: int) -> torch.Tensor:
-    """Uniform numbers in [0, 1), (N, length): row by row from the seeds, the same on every device and in any batch."""
-    return torch.from_numpy(
-        np.array([np.random.default_rng(seed).random(length) for seed in seeds]).reshape(-1, length)
-    )
-
-
-class NucleusSampling(LogitsProcessor):
-    """Nucleus sampling (arXiv 1904.09751) by numbers drawn beforehand: what a row samples depends on no other row.
-
-    Args:
-        top_p: the mass of the nucleus: the fewest likeliest tokens that reach it.
-        draws: (N, length) in [0, 1), one for each token to come.
-    """
-
-    def __init__(self, top_p: float, draws: torch.Tensor) -> None:
-        self.top_p, self.draws, self.place = top_p, draws, 0
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """Scores (N, V) in which only the sampled token is left, so that a greedy search takes it."""
-        ordered, tokens = scores.float().softmax(-1).sort(descending=True, stable=True)
-        reached = ordered.cumsum(-1)
-        last = (reached - ordered < self.top_p).sum(-1, keepdim=True) - 1
-        drawn = self.draws[:, self.place, None].to(scores.device, torch.float32) * reached.gather(-1, last)
-        self.place += 1
-        chosen = tokens.gather(-1, (reached <= drawn).sum(-1, keepdim=True).minimum(last))
-        return torch.full_like(scores, -math.inf).scatter(-1, chosen, 0.0)
+def _shared(a: Row, b: Row) -> Row:
+    """What two rows begin with."""
+    return [x for x, _ in takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False))]

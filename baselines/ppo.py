@@ -33,7 +33,8 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers import GenerationConfig, PrinterCallback, ProgressCallback
 
-from agents.lm import Batch, LanguageModel
+from agents.decoding import Batch
+from agents.lm import LanguageModel
 from agents.prompts import generator_prompts
 from refiner_env.envs import RefinerVectorEnv
 from refiner_env.options import option

@@ -65,10 +65,10 @@ def either(request: pytest.FixtureRequest) -> LanguageModel:
 
 def test_prompts_are_padded_on_the_left_and_end_with_the_mark(decoder: LanguageModel) -> None:
     batch = decoder.encode(PROMPTS)
-    mark = decoder.ids(ANSWER)
+    mark = decoder.ids([ANSWER])[0]
     assert len(mark) == 1 and batch["input_ids"][:, -1].tolist() == mark * 3
     for row, live, prompt in zip(batch["input_ids"], batch["attention_mask"], PROMPTS, strict=True):
-        assert row[live.bool()].tolist() == [*decoder.ids(prompt), *mark]
+        assert row[live.bool()].tolist() == [*decoder.ids([prompt])[0], *mark]
         assert row[~live.bool()].tolist() == [decoder.pad] * int((1 - live).sum())
         assert live.tolist() == sorted(live.tolist())
 
@@ -76,8 +76,8 @@ def test_prompts_are_padded_on_the_left_and_end_with_the_mark(decoder: LanguageM
 def test_targets_end_with_the_end_of_sequence_and_padding_is_another_token(either: LanguageModel) -> None:
     end = either.tokenizer.eos_token_id
     assert either.pad != end
-    for row, target in zip(either.encode_targets(TARGETS), TARGETS, strict=True):
-        ids = [*either.ids(target), end]
+    for row, target in zip(either.padded(either.target_rows(TARGETS)), TARGETS, strict=True):
+        ids = [*either.ids([target])[0], end]
         assert row.tolist() == ids + [either.pad] * (len(row) - len(ids))
 
 
@@ -95,7 +95,7 @@ def test_the_loss_is_that_of_the_completion_alone(either: LanguageModel) -> None
     total = count = 0.0
     with model.evaluating(), torch.no_grad():
         for prompt, target in zip(PROMPTS, TARGETS, strict=True):
-            ids, response = model.encode([prompt])["input_ids"], model.encode_targets([target])
+            ids, response = model.encode([prompt])["input_ids"], model.padded(model.target_rows([target]))
             labels = torch.cat([torch.full_like(ids, -100), response], 1)
             total += response.shape[1] * model.model(torch.cat([ids, response], 1), labels=labels).loss.item()
             count += response.shape[1]
@@ -116,7 +116,7 @@ def test_long_prompts_lose_their_end_but_never_the_mark(decoder: LanguageModel) 
     short = type(decoder)(decoder.model, decoder.tokenizer, max_prompt_tokens=8, max_new_tokens=4)
     batch = short.encode(["number0 " * 50, "one"])
     assert batch["input_ids"].shape[1] == 8 and short.cut_prompts == 1
-    assert batch["input_ids"][:, -1].tolist() == short.ids(ANSWER) * 2
+    assert batch["input_ids"][:, -1].tolist() == short.ids([ANSWER])[0] * 2
     assert not short.fits("number0 " * 50) and short.fits("one")
 
 
@@ -134,7 +134,7 @@ def test_a_chat_template_frames_the_prompt_as_a_users_message(decoder: LanguageM
         [{"role": "user", "content": "one figs"}], add_generation_prompt=True, return_dict=False
     )
     assert tokenizer.decode(ids).split() == tokenizer.decode(framed).split()
-    assert ids[-3:] == framed[-3:] and chat.ids(ANSWER)[0] not in ids
+    assert ids[-3:] == framed[-3:] and chat.ids([ANSWER])[0][0] not in ids
     long = chat.encode(["figs " * 200])["input_ids"][0].tolist()
     assert len(long) == 64 and long[-3:] == framed[-3:] and long[:3] == framed[:3]
 

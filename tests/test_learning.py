@@ -15,7 +15,8 @@ import torch
 from conftest import Seen
 from scipy.stats import chisquare
 
-from agents.lm import LanguageModel, NucleusSampling, draws
+from agents.decoding import Decoding, Leaving, NucleusSampling, Row, draws
+from agents.lm import LanguageModel
 from baselines.ppo import remove_dropout
 from refiner_env.errors import Interrupted, OptionError, TrainingError
 from refiner_env.tasks import MathWordProblem
@@ -174,17 +175,17 @@ def test_without_room_for_one_example_or_with_a_size_that_was_asked_for_it_is_on
 def test_less_is_generated_at_once_where_memory_runs_out_before_anything_is_passed(
     lm: LanguageModel, task: MathWordProblem, train: list[Problem], seen: Seen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, decode, sizes = lm.clone(), LanguageModel._decode, []
+    model, generate, sizes = lm.clone(), Leaving.generate, []
     model.max_new_tokens, model.most_at_once = 4, 8
 
-    def bounded(lm: LanguageModel, prompts: list[str], batch_size: int, *rest: Any, **options: Any) -> Any:
-        if lm.model.training and len(prompts) == 8:  # a rollout
-            sizes.append(batch_size)
-            if batch_size > 2:
+    def bounded(backend: Leaving, lm: LanguageModel, prompts: list[Row], decoding: Decoding) -> list[Row]:
+        if decoding.top_p and len(prompts) == 8:  # a rollout
+            sizes.append(lm.most_at_once)
+            if lm.most_at_once > 2:
                 raise torch.OutOfMemoryError("CUDA out of memory.")
-        return decode(lm, prompts, batch_size, *rest, **options)
+        return generate(backend, lm, prompts, decoding)
 
-    monkeypatch.setattr(LanguageModel, "_decode", bounded)
+    monkeypatch.setattr(Leaving, "generate", bounded)
     options = CriticRLOptions(steps=1, batch_size=4, samples=2)
     assert train_critic_rl(model, task, train, train[:2], "scripted", options, Run(0, seen)).spent.steps == 1
     assert sizes == [8, 4, 2] and [n["text"] for n in seen.notices] == [

@@ -1,0 +1,193 @@
+"""Decoding back ends: tokens of prompts in, tokens of completions out.
+
+`transformers` is the reference, the library's own `generate`. `leaving` decodes the same, but completions that have
+ended leave the batch, so that one that goes on for long costs the others nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import torch
+from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedModel
+
+if TYPE_CHECKING:
+    from agents.lm import LanguageModel
+
+Row = list[int]
+"""The tokens of one text."""
+Batch = dict[str, torch.Tensor]
+"""`input_ids` and `attention_mask` of prompts, each (N, P), on the model's device."""
+DEFAULT = "leaving"
+WASTE, FEWEST = 0.1, 16
+"""A batch of prompts is parted where more than this share of it is padding; the parts hold at least so many."""
+LEAVE = 0.25
+"""Completions leave the batch when this share of it has ended: taking rows out of the cache costs copies."""
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How prompts are continued.
+
+    Args:
+        max_new_tokens: the longest completion.
+        top_p: nucleus sampling with this mass (arXiv 1904.09751); None decodes greedily.
+        draws: where it samples, uniform numbers in [0, 1), (N, max_new_tokens): one for each token to come.
+        not_first: a token with which no completion begins.
+    """
+
+    max_new_tokens: int
+    top_p: float | None = None
+    draws: torch.Tensor | None = None
+    not_first: int | None = None
+
+
+class Backend(ABC):
+    """Writes completions, and says how likely given ones are."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def generate(self, lm: LanguageModel, prompts: Sequence[Row], decoding: Decoding) -> list[Row]:
+        """The completion of each prompt, in order, with the token that ended it."""
+
+    def log_probabilities(self, lm: LanguageModel, prompts: Sequence[Row], targets: Sequence[Row]) -> list[float]:
+        """For each prompt, in order, the log-probability that its whole completion is the target."""
+        found = [0.0] * len(prompts)
+        lengths = [len(prompt) + len(target) for prompt, target in zip(prompts, targets, strict=True)]
+        for places in by_length(lengths, lm.most_at_once):
+            responses = lm.padded([targets[i] for i in places])
+            logits = lm.teacher_forced(lm.batch([prompts[i] for i in places]), responses).logits
+            of_token = logits.float().log_softmax(-1).gather(-1, responses.unsqueeze(-1)).squeeze(-1)
+            of_target = (of_token * (responses != lm.pad)).sum(1)
+            for place, log in zip(places, of_target.tolist(), strict=True):
+                found[place] = log
+        return found
+
+
+class Transformers(Backend):
+    """The reference: `generate` of the library."""
+
+    name = "transformers"
+    options: ClassVar[Mapping[str, Any]] = {}
+
+    def generate(self, lm: LanguageModel, prompts: Sequence[Row], decoding: Decoding) -> list[Row]:
+        written: list[Row] = [[] for _ in prompts]
+        options = {"do_sample": False, "num_beams": 1, "max_new_tokens": decoding.max_new_tokens, **self.options}
+        if decoding.not_first is not None:
+            options["begin_suppress_tokens"] = [decoding.not_first]
+        for places in by_length([len(prompt) for prompt in prompts], lm.most_at_once):
+            if decoding.top_p:
+                assert decoding.draws is not None
+                options["logits_processor"] = [NucleusSampling(decoding.top_p, decoding.draws[places])]
+            batch = lm.batch([prompts[i] for i in places])
+            output = lm.model.generate(**batch, synced_gpus=False, **lm.start, **options)
+            for place, row in zip(places, lm.completed(output, batch), strict=True):
+                written[place] = row
+        return written
+
+
+class Leaving(Transformers):
+    """The reference's preparation with a loop of our own, which ended completions leave."""
+
+    name = "leaving"
+
+
+def by_length(lengths: Sequence[int], most: int) -> list[list[int]]:
+    """Places of texts in batches of at most so many, of similar length: all but small ones waste little on padding."""
+    order = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
+    batches: list[list[int]] = []
+    total = 0
+    for place in order:
+        size = len(batches[-1]) if batches else most
+        padded = lengths[batches[-1][0]] * (size + 1) if batches else 0
+        if size >= most or (size >= FEWEST and total + lengths[place] < (1 - WASTE) * padded):
+            batches.append([])
+            total = 0
+        batches[-1].append(place)
+        total += lengths[place]
+    return batches
+
+
+def leaving(
+    model: PreTrainedModel,
+    input_ids: torch.Tensor,
+    logits_processor: LogitsProcessorList,
+    stopping_criteria: Any,
+    generation_config: Any,
+    **prepared: Any,
+) -> torch.Tensor:
+    """The decoding loop that `generate` is given: (N, longest), padded on the right.
+
+    Args:
+        prepared: what `generate` has prepared: `attention_mask`, `past_key_values`, `encoder_outputs`.
+    """
+    end, pad, most = generation_config.eos_token_id, generation_config.pad_token_id, stopping_criteria.max_length
+    cache, encoded = prepared["past_key_values"], prepared.get("encoder_outputs")
+    read = input_ids if encoded is None else encoded.last_hidden_state[..., 0]
+    mask = prepared.get("attention_mask")  # which is left out where it hides nothing
+    mask = torch.ones_like(read, dtype=torch.long) if mask is None else mask
+    whole = input_ids.new_full((len(input_ids), most), pad)
+    whole[:, : input_ids.shape[1]] = input_ids
+    rows, text, last = torch.arange(len(input_ids), device=input_ids.device), input_ids, input_ids
+    over = torch.zeros_like(rows, dtype=torch.bool)
+    while text.shape[1] < most and len(rows):
+        if encoded is None:
+            places = (mask.cumsum(1) - 1).clamp(min=0)[:, -last.shape[1] :]  # padding on the left counts for nothing
+            inputs = {"input_ids": last, "attention_mask": mask, "position_ids": places, "logits_to_keep": 1}
+            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
+        else:
+            inputs = {"encoder_outputs": encoded, "attention_mask": mask, "decoder_input_ids": last}
+        logits = model(**inputs, past_key_values=cache, use_cache=True).logits[:, -1].float()
+        last = logits_processor(text, logits).argmax(-1, keepdim=True).masked_fill(over[:, None], pad)
+        whole[rows, text.shape[1]] = last[:, 0]
+        text = torch.cat([text, last], 1)
+        over |= last[:, 0] == end
+        if int(over.sum()) >= LEAVE * len(over):
+            left = (~over).nonzero()[:, 0]
+            rows, text, last, mask, over = rows[left], text[left], last[left], mask[left], over[left]
+            cache.batch_select_indices(left)
+            if encoded is not None:
+                encoded.last_hidden_state = encoded.last_hidden_state[left]
+            for processor in logits_processor:
+                if isinstance(processor, NucleusSampling):
+                    processor.draws = processor.draws[left.cpu()]
+    return whole[:, : text.shape[1]]
+
+
+Leaving.options = {"custom_generate": leaving}
+BACKENDS: dict[str, Backend] = {backend.name: backend for backend in (Transformers(), Leaving())}
+
+
+def draws(seeds: Sequence[int], length: int) -> torch.Tensor:
+    """Uniform numbers in [0, 1), (N, length): row by row from the seeds, the same on every device and in any batch."""
+    return torch.from_numpy(
+        np.array([np.random.default_rng(seed).random(length) for seed in seeds]).reshape(-1, length)
+    )
+
+
+class NucleusSampling(LogitsProcessor):
+    """Nucleus sampling (arXiv 1904.09751) by numbers drawn beforehand: what a row samples depends on no other row.
+
+    Args:
+        top_p: the mass of the nucleus: the fewest likeliest tokens that reach it.
+        draws: (N, length) in [0, 1), one for each token to come.
+    """
+
+    def __init__(self, top_p: float, draws: torch.Tensor) -> None:
+        self.top_p, self.draws, self.place = top_p, draws, 0
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Scores (N, V) in which only the sampled token is left, so that a greedy search takes it."""
+        ordered, tokens = scores.float().softmax(-1).sort(descending=True, stable=True)
+        reached = ordered.cumsum(-1)
+        last = (reached - ordered < self.top_p).sum(-1, keepdim=True) - 1
+        drawn = self.draws[:, self.place, None].to(scores.device, torch.float32) * reached.gather(-1, last)
+        self.place += 1
+        chosen = tokens.gather(-1, (reached <= drawn).sum(-1, keepdim=True).minimum(last))
+        return torch.full_like(scores, -math.inf).scatter(-1, chosen, 0.0)
