@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from agents.lm import LanguageModel
 from agents.models import load_model
 from agents.prompts import generator_prompts
@@ -58,5 +60,10 @@ class Retrier(Agent):
             "feedback": blank,
             "turn": turn,
         }
-        greedy = not turn.any()
-        return self.lm.generate(generator_prompts(first), top_p=None if greedy else self.top_p)
+        prompts = generator_prompts(first)
+        hypotheses = [""] * len(prompts)
+        for top_p, places in ((None, np.flatnonzero(turn == 0)), (self.top_p, np.flatnonzero(turn))):
+            written = self.lm.generate([prompts[i] for i in places], top_p=top_p)
+            for i, hypothesis in zip(places, written, strict=True):
+                hypotheses[i] = hypothesis
+        return hypotheses

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -14,9 +15,9 @@ from conftest import Seen
 from gymnasium.vector import AutoresetMode
 
 from agents.critic import LearnedCritic
-from agents.generator import Generator
+from agents.generator import Generator, Retrier
 from agents.lm import LanguageModel
-from agents.prompts import HINT, PREVIOUS, critic_prompts
+from agents.prompts import HINT, PREVIOUS, critic_prompts, generator_prompt
 from data.negatives import CriticPair, critic_pairs
 from refiner_env import NoCritic, OracleCritic, RefinerVectorEnv
 from refiner_env.errors import OptionError
@@ -38,7 +39,7 @@ from trainers.refiner import (
     train_refiner,
     turn_weights,
 )
-from trainers.rollout import play, select
+from trainers.rollout import play, rollout, select
 from trainers.runs import Run
 from trainers.warm_start import WarmStartOptions, supervised_batches, warm_start, warm_start_share
 
@@ -78,6 +79,51 @@ def test_finished_episodes_leave_the_batch(task: MathWordProblem, scripted: tupl
     assert [agent.seen[p.text] for p in problems] == [1, 3, 1]
     assert [e.stop for e in episodes] == [StopReason.ACCEPTED, StopReason.ACCEPTED, StopReason.ACCEPTED]
     assert [e.problem.uid for e in episodes] == [p.uid for p in problems]
+
+
+class Crowd(Agent):
+    """Always wrong; notes how many it is asked at once, and of which turns."""
+
+    def __init__(self) -> None:
+        self.asked: list[list[int]] = []
+
+    def act(self, observations: Observations) -> list[str]:
+        self.asked.append(sorted(observations["turn"].tolist()))
+        return ["number9 EOS"] * len(observations["problem"])
+
+
+def test_the_next_episode_takes_the_place_of_one_that_has_ended(
+    task: MathWordProblem, scripted: tuple[list[Problem], Script]
+) -> None:
+    problems, agent = scripted
+    env = RefinerVectorEnv(
+        2, task=task, problems=problems, stop="critic", max_turns=3, autoreset_mode=AutoresetMode.DISABLED
+    )
+    ended = list(rollout(env, agent, [0, 1, 2, 0]))
+    assert [number for number, _ in ended] == [0, 2, 3, 1]
+    assert [e.problem.uid for _, e in ended] == [problems[i].uid for i in (0, 2, 0, 1)]
+    assert [len(e.turns) for _, e in ended] == [1, 1, 1, 3]
+
+
+def test_a_stream_without_end_keeps_all_places_busy(task: MathWordProblem, dev: list[Problem]) -> None:
+    crowd, taken = Crowd(), itertools.count()
+    env = RefinerVectorEnv(
+        4, task=task, problems=dev, critic="none", stop="never", max_turns=2, autoreset_mode=AutoresetMode.DISABLED
+    )
+    episodes = rollout(env, crowd, (next(taken) % len(dev) for _ in iter(int, 1)))
+    first = [next(episodes)[0] for _ in range(10)]
+    assert first == list(range(10)) and {len(turns) for turns in crowd.asked} == {4}
+    assert next(taken) == 12, "no problem is asked for before there is a place for it"
+
+
+def test_retries_of_several_turns_are_asked_side_by_side(lm: LanguageModel, dev: list[Problem]) -> None:
+    agent, texts = Retrier(lm.clone(), 0.9), [p.text for p in dev[:3]]
+    greedy = lm.clone().generate([generator_prompt(text) for text in texts])
+    torch.manual_seed(0)
+    blank = [""] * 3
+    mixed: Observations = {"problem": texts, "hypothesis": blank, "feedback": blank, "turn": np.array([0, 1, 0])}
+    written = agent.act(mixed)
+    assert (written[0], written[2]) == (greedy[0], greedy[2])
 
 
 def test_stops_by_gold_and_by_critic_are_told_apart(

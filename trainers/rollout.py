@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,26 +34,38 @@ def select(observations: Observations, places: np.ndarray[Any, Any]) -> Observat
     return chosen
 
 
-def rollout(env: RefinerVectorEnv, agent: Agent, indices: Sequence[int]) -> list[Episode]:
-    """One episode on each of these problems; finished ones leave the batch.
+def rollout(env: RefinerVectorEnv, agent: Agent, indices: Iterable[int]) -> Iterator[tuple[int, Episode]]:
+    """One episode on each of these problems, however many: one that ends leaves, and the next takes its place.
 
     Args:
-        env: a vector environment with autoreset disabled and at least len(indices) places.
-        indices: places in the environment's problems.
+        env: a vector environment with autoreset disabled.
+        indices: places in the environment's problems; taken as places become free, so they may be without end.
+
+    Yields:
+        (how many indices came before its own, the episode), in the order in which episodes end.
     """
-    observations, _ = env.reset(options={"index": indices})
-    turns: list[list[Turn]] = [[] for _ in indices]
-    active = np.arange(len(indices))
-    while len(active):
+    problems, waiting = env.referee.problems, enumerate(indices)
+    playing: dict[int, tuple[int, int, list[Turn]]] = {}  # in which place: number, index, turns
+    while True:
+        free = [place for place in range(env.num_envs) if place not in playing]
+        begun = dict(zip(free, waiting, strict=False))
+        playing.update({place: (number, index, []) for place, (number, index) in begun.items()})
+        if not playing:
+            return
+        if begun:
+            mask = np.isin(np.arange(env.num_envs), list(begun))
+            given = [playing[place][1] if place in playing else 0 for place in range(env.num_envs)]
+            observations, _ = env.reset(options={"index": given, "reset_mask": mask})
+        active = np.array(sorted(playing))
         actions = [""] * env.num_envs
-        for i, action in zip(active, agent.act(select(observations, active)), strict=True):
-            actions[i] = action
+        for place, action in zip(active, agent.act(select(observations, active)), strict=True):
+            actions[place] = action
         observations, _, terminated, truncated, infos = env.step(actions)
-        for i in active:
-            turns[i].append(infos["turn"][i])
-        active = active[~(terminated | truncated)[active]]
-    problems = env.referee.problems
-    return [Episode(problems[i], tuple(t)) for i, t in zip(indices, turns, strict=True)]
+        for place in active.tolist():
+            playing[place][2].append(infos["turn"][place])
+            if terminated[place] or truncated[place]:
+                number, index, turns = playing.pop(place)
+                yield number, Episode(problems[index], tuple(turns))
 
 
 def play(
@@ -83,7 +95,5 @@ def play(
         critic_timeout=critic_timeout,
         autoreset_mode=AutoresetMode.DISABLED,
     )
-    episodes: list[Episode] = []
-    for start in range(0, len(mine), env.num_envs):
-        episodes += rollout(env, agent, range(start, min(start + env.num_envs, len(mine))))
-    return gathered(episodes)
+    ended = dict(rollout(env, agent, range(len(mine))))
+    return gathered([ended[number] for number in range(len(mine))])
