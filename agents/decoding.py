@@ -1,20 +1,21 @@
 """Decoding back ends: tokens of prompts in, tokens of completions out.
 
 `transformers` is the reference, the library's own `generate`. `leaving` decodes the same, but completions that have
-ended leave the batch, so that one that goes on for long costs the others nothing.
+ended leave the batch, so that one that goes on for long costs the others nothing. `compiled` decodes in compiled
+graphs of fixed shapes.
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
-from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedModel
+from transformers import CompileConfig, LogitsProcessor, LogitsProcessorList, PreTrainedModel
 
 if TYPE_CHECKING:
     from agents.lm import LanguageModel
@@ -74,20 +75,29 @@ class Transformers(Backend):
     """The reference: `generate` of the library."""
 
     name = "transformers"
-    options: ClassVar[Mapping[str, Any]] = {}
+
+    def options(self, lm: LanguageModel) -> dict[str, Any]:
+        """What `generate` is told beside the decoding."""
+        return {}
+
+    def shape(self, rows: int, width: int) -> tuple[int, int]:
+        """The shape, at least as large, to which a batch of prompts is padded."""
+        return rows, width
 
     def generate(self, lm: LanguageModel, prompts: Sequence[Row], decoding: Decoding) -> list[Row]:
         written: list[Row] = [[] for _ in prompts]
-        options = {"do_sample": False, "num_beams": 1, "max_new_tokens": decoding.max_new_tokens, **self.options}
+        options = {"do_sample": False, "num_beams": 1, "max_new_tokens": decoding.max_new_tokens, **self.options(lm)}
         if decoding.not_first is not None:
             options["begin_suppress_tokens"] = [decoding.not_first]
         for places in by_length([len(prompt) for prompt in prompts], lm.most_at_once):
+            rows, width = self.shape(len(places), max(len(prompts[i]) for i in places))
+            filled = places + places[:1] * (rows - len(places))
             if decoding.top_p:
                 assert decoding.draws is not None
-                options["logits_processor"] = [NucleusSampling(decoding.top_p, decoding.draws[places])]
-            batch = lm.batch([prompts[i] for i in places])
+                options["logits_processor"] = [NucleusSampling(decoding.top_p, decoding.draws[filled])]
+            batch = lm.batch([prompts[i] for i in filled], width)
             output = lm.model.generate(**batch, synced_gpus=False, **lm.start, **options)
-            for place, row in zip(places, lm.completed(output, batch), strict=True):
+            for place, row in zip(places, lm.completed(output, batch), strict=False):
                 written[place] = row
         return written
 
@@ -96,6 +106,28 @@ class Leaving(Transformers):
     """The reference's preparation with a loop of our own, which ended completions leave."""
 
     name = "leaving"
+
+    def options(self, lm: LanguageModel) -> dict[str, Any]:
+        return {"custom_generate": leaving}
+
+
+class Compiled(Transformers):
+    """The reference with static caches and a compiled decoder, on a GPU as CUDA graphs.
+
+    Prompts are padded to a few shapes, and each is compiled once, in which the first batch of it takes a minute.
+    """
+
+    name = "compiled"
+    inductor = "inductor"
+
+    def options(self, lm: LanguageModel) -> dict[str, Any]:
+        mode = "reduce-overhead" if lm.model.device.type == "cuda" else "default"
+        compiling = CompileConfig(backend=self.inductor, mode=mode, dynamic=False, fullgraph=False)
+        compiling._compile_all_devices = True  # not on GPUs alone
+        return {"cache_implementation": "static", "compile_config": compiling}
+
+    def shape(self, rows: int, width: int) -> tuple[int, int]:
+        return 1 << max(6, (rows - 1).bit_length()), 1 << max(6, (width - 1).bit_length())
 
 
 def by_length(lengths: Sequence[int], most: int) -> list[list[int]]:
@@ -160,8 +192,7 @@ def leaving(
     return whole[:, : text.shape[1]]
 
 
-Leaving.options = {"custom_generate": leaving}
-BACKENDS: dict[str, Backend] = {backend.name: backend for backend in (Transformers(), Leaving())}
+BACKENDS: dict[str, Backend] = {backend.name: backend for backend in (Transformers(), Leaving(), Compiled())}
 
 
 def draws(seeds: Sequence[int], length: int) -> torch.Tensor:

@@ -22,7 +22,6 @@ from typing import Any, Self
 
 import torch
 from torch.nn import functional as F
-from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from agents.decoding import BACKENDS, DEFAULT, Batch, Decoding, Row, by_length, draws
@@ -178,19 +177,22 @@ class LanguageModel(ABC):
         """Prompts as input, each (N, longest prompt)."""
         return self.batch(self.prompt_rows(prompts))
 
-    def batch(self, prompts: Sequence[Row]) -> Batch:
-        """The same of their tokens."""
-        ids, lengths = self.padded(prompts, self.padding_side), torch.tensor([len(row) for row in prompts])
+    def batch(self, prompts: Sequence[Row], width: int = 0) -> Batch:
+        """The same of their tokens, at least so wide."""
+        ids, lengths = self.padded(prompts, self.padding_side, width), torch.tensor([len(row) for row in prompts])
         places = torch.arange(ids.shape[1])
         mask = (places if self.padding_side == "right" else places.flip(0)) < lengths[:, None]
         self.passed_tokens += sum(map(len, prompts))
         self.padded_tokens += ids.numel()
         return {"input_ids": ids, "attention_mask": mask.long().to(ids.device)}
 
-    def padded(self, rows: Sequence[Row], side: str = "right") -> torch.Tensor:
-        """Rows as one tensor, (N, longest), on the model's device."""
-        tensors = [torch.tensor(row, dtype=torch.long) for row in rows]
-        return pad_sequence(tensors, batch_first=True, padding_value=self.pad, padding_side=side).to(self.model.device)
+    def padded(self, rows: Sequence[Row], side: str = "right", width: int = 0) -> torch.Tensor:
+        """Rows as one tensor, (N, longest) or wider, on the model's device."""
+        width = max([width, *map(len, rows)])
+        fillings = [[self.pad] * (width - len(row)) for row in rows]
+        pairs = zip(rows, fillings, strict=True)
+        padded = [row + filling if side == "right" else filling + row for row, filling in pairs]
+        return torch.tensor(padded, dtype=torch.long).to(self.model.device)
 
     def add_tokens(self, tokens: Sequence[str]) -> None:
         """Make sure that the tokenizer has these marks: where it cannot spell one, all become tokens of their own."""
