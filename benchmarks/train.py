@@ -14,7 +14,7 @@ from rich.console import Console
 from agents.cards import RECORD, development, origin, saved_record, write_card, write_record
 from agents.critic import LearnedCritic, saved_settings
 from agents.lm import LanguageModel
-from agents.lora import LoraOptions, add_adapter, check_adapter
+from agents.lora import FULL, LoraOptions, add_adapter, check_adapter
 from agents.models import BASE, load_model, open_model
 from baselines.ppo import PPOOptions, train_ppo
 from benchmarks.arms import seed_everything
@@ -38,7 +38,7 @@ from trainers.checkpoints import Checkpoints, writing
 from trainers.critic import CriticOptions, train_critic
 from trainers.critic_rl import CriticRLOptions, train_critic_rl
 from trainers.evaluation import critic_figures
-from trainers.processes import once, processes, sharded
+from trainers.processes import once, processes, sharded_by
 from trainers.progress import Progress, quiet_libraries, say
 from trainers.refiner import RefinerOptions, check_options, train_refiner
 from trainers.runs import Outcome, Run, RunOptions
@@ -188,8 +188,10 @@ def main(argv: Sequence[str]) -> int:
     if args.num_processes > 1 and not launched():
         trust = [TRUST] if is_trusted() else []
         return launch(["-m", "trainers", *argv, *trust], args.num_processes)
-    if what == "ppo" and sharded():
-        raise OptionError("refiner train ppo cannot shard its models: start it without FSDP.")
+    if sharded_by() and what == "ppo":
+        raise OptionError(f"refiner train ppo cannot shard its models: start it without {sharded_by()}.")
+    if sharded_by() and options.adapter.bits != FULL:
+        raise OptionError(f"--adapter.bits {options.adapter.bits} cannot be sharded: start it without {sharded_by()}.")
     quiet_libraries()
     tracking, console = read_options(TrackingOptions(), given), Console(quiet=not processes().is_main_process)
     order = Order(what, options, args.out, args.overwrite, args.resume, tracking, args.push_to_hub)

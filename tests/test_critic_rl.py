@@ -140,7 +140,7 @@ def test_a_critic_that_writes_solutions_is_refused(lm: LanguageModel, task: Math
 
 def test_the_best_weights_are_kept_however_low_they_score(lm: LanguageModel) -> None:
     model, scores = lm.clone(), iter([-3.0, -5.0])
-    best = BestWeights(model, lambda: {"reward": next(scores)})
+    best = BestWeights(Learner(model, 1e-3), lambda: {"reward": next(scores)})
     best.check(1)
     weights = next(model.model.parameters())
     kept = weights.detach().clone()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from threading import Thread
 
@@ -90,8 +91,11 @@ def test_the_command_starts_itself_unless_it_was_started(monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"ACCELERATE_USE_DEEPSPEED": "true"}, "DeepSpeed is not supported"),
+        ({"ACCELERATE_USE_MEGATRON_LM": "true"}, "Megatron-LM is not supported"),
         ({"ACCELERATE_MIXED_PRECISION": "bf16"}, "say --run.precision bf16"),
+        ({"ACCELERATE_GRADIENT_CLIPPING": "1.0"}, "say --run.clip"),
+        ({"ACCELERATE_DEEPSPEED_ZERO_STAGE": "0"}, "is 0, not 1 or 2 or 3: give zero_stage"),
+        ({"ACCELERATE_DEEPSPEED_CONFIG_FILE": "ds.json"}, "is ds.json, not none: say in accelerate's own file"),
         ({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "1"}, "give fsdp_version: 2"),
     ],
 )
@@ -102,3 +106,23 @@ def test_settings_that_are_not_supported_are_refused(
         monkeypatch.setenv(name, value)
     with pytest.raises(OptionError, match=told):
         processes.__wrapped__()
+
+
+def test_deepspeed_is_asked_for_where_it_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    monkeypatch.setattr("trainers.processes.find_spec", lambda name: None)
+    with pytest.raises(OptionError, match=r"accelerate asks for DeepSpeed: pip install -e '\.\[deepspeed\]'"):
+        processes.__wrapped__()
+
+
+@pytest.mark.parametrize("by", ["FSDP", "DeepSpeed"])
+def test_what_cannot_be_sharded_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, by: str) -> None:
+    monkeypatch.setenv(f"ACCELERATE_USE_{by.upper()}", "true")
+    out = ["--out", str(tmp_path / "out")]
+    with pytest.raises(OptionError, match=f"cannot shard its models: start it without {by}"):
+        main(["ppo", "--model", "scratch:tiny", *out])
+    with pytest.raises(OptionError, match=f"--adapter.bits 4 cannot be sharded: start it without {by}"):
+        main(["critic", "--lora", "--adapter.bits", "4", *out])
+    if by == "FSDP" or find_spec("deepspeed"):
+        with pytest.raises(OptionError, match=f"ask for {by}: start it by accelerate or --num-processes"):
+            processes.__wrapped__()

@@ -41,6 +41,14 @@ def sharded(tmp_path_factory: pytest.TempPathFactory) -> list[Seen]:
     return in_two_processes(tmp_path_factory.mktemp("sharded"), *SHARDED, **accelerate)
 
 
+@pytest.fixture(scope="module", params=[2, 3])
+def zero(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[Seen]:
+    """The same by DeepSpeed's ZeRO, by stage."""
+    pytest.importorskip("deepspeed", reason="DeepSpeed is not installed: pip install -e '.[deepspeed]'")
+    accelerate = {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": str(request.param)}
+    return in_two_processes(tmp_path_factory.mktemp("zero"), *SHARDED, **accelerate)
+
+
 def in_two_processes(folder: Path, *names: str, **environment: str) -> list[Seen]:
     script = Path(__file__).parent / "several_processes.py"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
@@ -57,6 +65,11 @@ def test_two_processes_learn_what_one_learns(alone: Seen, together: list[Seen], 
 @pytest.mark.parametrize("name", SHARDED)
 def test_a_model_in_shards_learns_what_a_whole_one_learns(alone: Seen, sharded: list[Seen], name: str) -> None:
     same(alone, sharded, name)
+
+
+@pytest.mark.parametrize("name", SHARDED)
+def test_deepspeed_learns_what_one_process_learns(zero: list[Seen], alone: Seen, name: str) -> None:
+    same(alone, zero, name)
 
 
 def same(alone: Seen, several: list[Seen], name: str) -> None:

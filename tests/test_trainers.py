@@ -180,8 +180,8 @@ def test_a_token_budget_is_met_within_one_batch(lm: LanguageModel, train: list[P
 
 def test_the_best_weights_are_kept(lm: LanguageModel, train: list[Problem]) -> None:
     model, scores = lm.clone(), iter([0.2, 0.9, 0.1, 0.3])
-    best = BestWeights(model, lambda: {"dev": next(scores)})
     learner, kept = Learner(model, 1e-3), []
+    best = BestWeights(learner, lambda: {"dev": next(scores)})
     for step in range(1, 5):
         learner.backward(["u"], [train[0].text], [train[0].gold or ""])
         learner.step(step / 4)
@@ -194,7 +194,7 @@ def test_the_best_weights_are_kept(lm: LanguageModel, train: list[Problem]) -> N
 
 def test_scoring_is_not_counted_as_rollout(lm: LanguageModel) -> None:
     model = lm.clone()
-    BestWeights(model, lambda: {"dev": float(len(model.generate(["some text"])))}).check(1)
+    BestWeights(Learner(model, 1e-3), lambda: {"dev": float(len(model.generate(["some text"])))}).check(1)
     assert model.generated_tokens == 0
 
 

@@ -24,9 +24,9 @@ from agents.lm import LanguageModel
 from refiner_env.errors import Interrupted, TrainingError
 from trainers.checkpoints import Checkpoints
 from trainers.interruption import Interruption
-from trainers.processes import add_up, gathered, once, processes, sharded, share, total
+from trainers.processes import gathered, once, processes, sharded_by, share, total
 from trainers.runs import PRECISIONS, Outcome, Run, RunOptions, Spent
-from trainers.sharding import Shards, full, part, put_back
+from trainers.sharding import FSDP, Placement, full
 
 CHECKS = 8
 """How often weights are scored on development problems in one training, the same for every arm."""
@@ -51,12 +51,8 @@ class Learner:
         beside: Mapping[str, torch.nn.Parameter] | None = None,
     ) -> None:
         self.lm, self.learning_rate, self.options = lm, learning_rate, options
-        self.shards = Shards(lm) if sharded() else None
-        self.trained = {**lm.trained(), **(beside or {})}
-        decayed = [p for p in self.trained.values() if p.ndim > 1]
-        others = [p for p in self.trained.values() if p.ndim <= 1]
-        groups = [{"params": decayed, "weight_decay": options.weight_decay}, {"params": others, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW(groups, lr=learning_rate, fused=True)
+        self.placement = placement()(lm, options, beside)
+        self.trained, self.optimizer = self.placement.trained, self.placement.optimizer
         self.spent, self.now = Spent(), Spent()
         self.micro = options.micro
         self.uids: list[str] = []
@@ -89,21 +85,21 @@ class Learner:
         (count,) = [0.0] if alone else total(self.lm.loss_count(targets, weights))
         summed = 0.0
         average, idle = 1, 0
-        if self.shards:  # FSDP divides gradients by the number of processes, and all pass equally often
+        if self.placement.sharded:  # gradients are divided by the number of processes, and all pass equally often
             average, idle = processes().num_processes, max(gathered([len(chunks)])) - len(chunks)
         for chunk in chunks:
-            loss = self.lm.loss(prompts[chunk], targets[chunk], weights[chunk] if weights is not None else None)
+            loss = self.placement.loss(prompts[chunk], targets[chunk], weights[chunk] if weights is not None else None)
             count = count or loss.count
-            (loss.total * (weight * average / count)).backward()
+            self.placement.backward(loss.total * (weight * average / count))
             summed += loss.total.item()
             self.now.tokens += loss.tokens
         for _ in range(idle):
-            (self.lm.loss([""], [""]).total * 0.0).backward()
+            self.placement.backward(self.placement.loss([""], [""]).total * 0.0)
         return total(summed)[0] / count if count else 0.0
 
     def whole(self) -> contextlib.AbstractContextManager[None]:
         """Inside, the model may generate; all processes enter and leave."""
-        return self.shards.whole() if self.shards else contextlib.nullcontext()
+        return self.placement.whole()
 
     def step(self, done: float) -> bool:
         """One optimizer step, counted; `done` is the fraction of training behind us, for the learning rate.
@@ -121,24 +117,11 @@ class Learner:
 
     def move(self, done: float) -> bool:
         """Change the weights by the gradients of all processes, if these are finite; whether they were."""
-        gradients = []
-        for p in self.trained.values():
-            if p.grad is None:
-                p.grad = torch.zeros_like(p)
-            gradients.append(p.grad)
-        if not self.shards:
-            add_up(gradients)
-        norm = full(torch.nn.utils.clip_grad_norm_(self.trained.values(), self.options.clip or math.inf))
-        finite = bool(torch.isfinite(norm))
-        if finite:
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.learning_rate * scheduled(done, self.options)
-            self.optimizer.step()
-        return finite
+        return self.placement.step(self.learning_rate * scheduled(done, self.options))
 
     def forget(self) -> None:
         """Begin a step: nothing is added yet."""
-        self.optimizer.zero_grad(set_to_none=True)
+        self.placement.forget()
         self.now, self.uids, self.largest = Spent(), [], 0
 
     @property
@@ -152,22 +135,14 @@ class Learner:
             self.micro = max(1, self.largest // 2)
         self.lm.most_at_once = max(1, self.lm.most_at_once // 2)
 
-    def state(self) -> dict[str, dict[str, torch.Tensor]]:
-        """Weights and optimizer as named tensors."""
-        optimizer = {
-            f"{name}/{key}": full(torch.as_tensor(value))
-            for name, p in self.trained.items()
-            for key, value in self.optimizer.state[p].items()
-        }
-        return {"weights": {name: full(p) for name, p in self.trained.items()}, "optimizer": optimizer}
 
-    def restore(self, tensors: Mapping[str, Mapping[str, torch.Tensor]]) -> None:
-        """Put back what `state` gave."""
-        put_back(self.trained, tensors["weights"])
-        for key, value in tensors["optimizer"].items():
-            name, _, what = key.rpartition("/")
-            p = self.trained[name]
-            self.optimizer.state[p][what] = part(value, p)
+def placement() -> type[Placement]:
+    """Where accelerate's settings ask models to lie."""
+    if sharded_by() == "DeepSpeed":
+        from trainers.zero import ZeRO  # needs an extra
+
+        return ZeRO
+    return FSDP if sharded_by() else Placement
 
 
 def prepare(lm: LanguageModel, options: RunOptions) -> None:
@@ -231,9 +206,9 @@ class BestWeights:
     """
 
     def __init__(
-        self, lm: LanguageModel, score: Score | None, checkpoints: Checkpoints | None = None, *, keep: bool = True
+        self, learner: Learner, score: Score | None, checkpoints: Checkpoints | None = None, *, keep: bool = True
     ) -> None:
-        self.lm, self.score, self.checkpoints, self.keep = lm, score, checkpoints, keep and score is not None
+        self.learner, self.score, self.checkpoints, self.keep = learner, score, checkpoints, keep and score is not None
         self.checks: list[dict[str, float]] = []
         self.best: dict[str, float] = {}
         self.stale = 0
@@ -248,15 +223,18 @@ class BestWeights:
         """Score the weights after this many steps, and keep them if they are the best so far."""
         if self.score is None:
             return
-        generated = self.lm.generated_tokens
-        figures = dict(self.score())
-        self.lm.generated_tokens = generated  # scoring is not rollout
+        lm = self.learner.lm
+        generated = lm.generated_tokens
+        with self.learner.whole():
+            figures = dict(self.score())
+        lm.generated_tokens = generated  # scoring is not rollout
         self.checks.append({"step": step, **figures})
         self.stale += self.keep  # where nothing is chosen, nothing gets better or worse
         name = next(iter(figures))
         if self.keep and (not self.best or figures[name] > self.best[name]):
             self.best, self.stale = self.checks[-1], 0
-            self._weights = {name: p.detach().clone() for name, p in self.lm.trained().items()}
+            own = lm.trained()
+            self._weights = {n: w.clone() for n, w in self.learner.placement.weights().items() if n in own}
             if kept := self.checkpoints:
                 weights = {name: full(w) for name, w in self._weights.items()}
                 once(lambda: kept.save_best(step, weights))
@@ -264,7 +242,7 @@ class BestWeights:
     def restore(self) -> None:
         """Put the best weights back."""
         if self._weights:
-            put_back(self.lm.trained(), self._weights)
+            self.learner.placement.put_back(self._weights)
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint has to hold of it, for JSON."""
@@ -309,18 +287,13 @@ def fit(
     """
     learner, kept = Learner(lm, learning_rate, run.options, beside), run.checkpoints
 
-    def scored() -> Mapping[str, float]:
-        assert score
-        with learner.whole():
-            return score()
-
-    best = BestWeights(lm, scored if score else None, kept, keep=keep_best)
+    best = BestWeights(learner, score, kept, keep=keep_best)
     spent, resumed = learner.spent, kept.latest() if kept else None
     if kept:
         run.update.resume(resumed or 0)
     if kept and resumed is not None:
         tensors, state = kept.load(resumed)
-        learner.restore(tensors)
+        learner.placement.restore(tensors)
         best.resume(state, tensors.get("best", {}))
         learner.spent = spent = Spent(**state["spent"])
         learner.micro = learner.micro or state["micro"]
@@ -337,7 +310,7 @@ def fit(
         return replace(learner.spent, wall_s=time.monotonic() - started, cut_prompts=int(cut))
 
     def checkpoint(kept: Checkpoints) -> None:
-        number, tensors = learner.spent.steps, learner.state()
+        number, tensors = learner.spent.steps, learner.placement.state()
         state = {"spent": asdict(so_far()), "micro": learner.micro, "records": records, **best.state()}
         once(lambda: kept.save(number, tensors, state))
 
@@ -365,8 +338,7 @@ def fit(
                 going_on = f"--resume goes on from step {last[-1]}" if last else "nothing is kept"
                 raise Interrupted(interrupted, f"{Signals(interrupted).name} after step {number}: {going_on}.")
     best.restore()
-    if learner.shards:
-        learner.shards.join()
+    learner.placement.join()
     return Outcome(so_far(), best.checks, best.best)
 
 
@@ -389,7 +361,8 @@ def _one_step(
             if not should_reduce_batch_size(error):
                 raise
             at_once = learner.at_once
-            if learner.options.micro or processes().num_processes > 1 or at_once == 1:
+            several = processes().num_processes > 1 or learner.placement.sharded
+            if learner.options.micro or several or at_once == 1:
                 raise TrainingError(
                     f"Out of memory at step {number + 1} with {at_once} examples at once: begin anew with"
                     " a smaller --run.micro-batch, or --run.gradient-checkpointing."

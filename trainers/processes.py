@@ -10,6 +10,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from functools import cache
+from importlib.util import find_spec
 from typing import Any, TypeVar
 
 import torch
@@ -20,15 +21,21 @@ from accelerate.utils import broadcast_object_list, gather_object
 from refiner_env.errors import OptionError, RefinerError
 
 T = TypeVar("T")
+MEMORY = ("none", "cpu")
 ACCELERATE = (
-    ("ACCELERATE_USE_DEEPSPEED", "false", "DeepSpeed is not supported, take configs/fsdp.yaml"),
-    ("ACCELERATE_USE_MEGATRON_LM", "false", "Megatron-LM is not supported, take configs/fsdp.yaml"),
-    ("ACCELERATE_MIXED_PRECISION", "no", "say --run.precision bf16 in its place"),
-    ("FSDP_VERSION", "2", "give fsdp_version: 2"),
-    ("FSDP_OFFLOAD_PARAMS", "false", "give fsdp_offload_params: false"),
-    ("FSDP_ACTIVATION_CHECKPOINTING", "false", "say --run.gradient-checkpointing in its place"),
+    ("ACCELERATE_USE_MEGATRON_LM", ("false",), "Megatron-LM is not supported, take configs/fsdp.yaml"),
+    ("ACCELERATE_MIXED_PRECISION", ("no",), "say --run.precision bf16 in its place"),
+    ("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", ("1", "auto"), "say --run.micro-batch in its place"),
+    ("ACCELERATE_GRADIENT_CLIPPING", ("auto", "none"), "say --run.clip in its place"),
+    ("ACCELERATE_DEEPSPEED_CONFIG_FILE", ("none",), "say in accelerate's own file what configs/deepspeed.yaml says"),
+    ("ACCELERATE_DEEPSPEED_ZERO_STAGE", ("1", "2", "3"), "give zero_stage: 1, 2 or 3"),
+    ("ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE", MEMORY, "give offload_optimizer_device: none or cpu"),
+    ("ACCELERATE_DEEPSPEED_OFFLOAD_PARAM_DEVICE", MEMORY, "give offload_param_device: none or cpu"),
+    ("FSDP_VERSION", ("2",), "give fsdp_version: 2"),
+    ("FSDP_OFFLOAD_PARAMS", ("false",), "give fsdp_offload_params: false"),
+    ("FSDP_ACTIVATION_CHECKPOINTING", ("false",), "say --run.gradient-checkpointing in its place"),
 )
-"""What accelerate's launcher may set, the one value that is supported, and what to do about others."""
+"""What accelerate's launcher may set, the values that are supported, and what to do about others."""
 
 
 @cache
@@ -36,20 +43,28 @@ def processes() -> PartialState:
     """This process among its fellows; joins them on the first call, by gloo where there is no GPU.
 
     Raises:
-        OptionError: accelerate's settings ask for what is not supported.
+        OptionError: accelerate's settings ask for what is not supported, or not installed.
     """
     for setting, supported, advice in ACCELERATE:
-        value = os.environ.get(setting, supported).lower()
-        if value != supported and (sharded() or not setting.startswith("FSDP")):
-            raise OptionError(f"accelerate's {setting} is {value}, not {supported}: {advice}.")
+        value = os.environ.get(setting, supported[0]).lower()
+        if value not in supported and (sharded_by() == "FSDP" or not setting.startswith("FSDP")):
+            raise OptionError(f"accelerate's {setting} is {value}, not {' or '.join(supported)}: {advice}.")
+    if sharded_by() == "DeepSpeed" and not find_spec("deepspeed"):
+        raise OptionError("accelerate asks for DeepSpeed: pip install -e '.[deepspeed]' in the checkout.")
+    if sharded_by() and "RANK" not in os.environ:
+        raise OptionError(f"accelerate's settings ask for {sharded_by()}: start it by accelerate or --num-processes.")
     # Every process reads the whole model; transformers would read it in the first alone.
     os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
-    return PartialState(cpu=not torch.cuda.is_available())
+    cpu = not torch.cuda.is_available()
+    if cpu:
+        os.environ["DS_ACCELERATOR"] = "cpu"  # it would find out by itself, and say so
+    return PartialState(cpu=cpu)
 
 
-def sharded() -> bool:
-    """Whether accelerate's settings ask for models in shards."""
-    return os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+def sharded_by() -> str:
+    """What accelerate's settings ask to shard models by: FSDP or DeepSpeed; "" for whole ones."""
+    asked = [by for by in ("FSDP", "DeepSpeed") if os.environ.get(f"ACCELERATE_USE_{by.upper()}", "").lower() == "true"]
+    return asked[0] if asked else ""
 
 
 def share(items: Sequence[T]) -> list[T]:

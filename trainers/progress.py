@@ -25,14 +25,14 @@ _PLAIN_EVERY_S = 20.0
 
 
 def quiet_libraries() -> None:
-    """Keep the bars and notices of transformers, TRL and the hub's client out of a command's output."""
+    """Keep the bars and notices of transformers, TRL, DeepSpeed and the hub's client out of a command's output."""
     from huggingface_hub.utils import logging as hub
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     hub.set_verbosity_error()  # each try to reach it; why the last one failed, the error says
-    for library in ("transformers", "trl"):
+    for library in ("transformers", "trl", "_distutils_hack"):
         warnings.filterwarnings("ignore", module=library)
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", message="bitsandbytes::")  # of its frozen weights, which need no gradient

@@ -1,47 +1,159 @@
-"""A model in shards over all processes while it trains: FSDP2, torch's `fully_shard`, where accelerate's settings ask.
+"""Where weights, gradients and optimizer of a model lie while it trains: whole in each process, or in shards over all.
 
-Weights, gradients and optimizer are sharded. Forward and backward passes gather one block after another, and so all
-processes do as many; for text to be generated, the whole model is gathered for a while. accelerate's own
-`prepare` shards on GPUs alone; this runs on CPUs, too. Each process keeps a whole copy in its main memory, into which
-the trained weights go in the end.
+Which of these, accelerate's settings say (`trainers.processes.sharded_by`). FSDP2 is here, torch's `fully_shard`;
+DeepSpeed is in `trainers/zero.py`. Passes gather one block after another, and so all processes do as many; for text to
+be generated, the whole model is gathered for a while. accelerate's own `prepare` shards on GPUs alone; this runs on
+CPUs, too. Each process keeps a whole copy in its main memory, into which the trained weights go in the end.
 """
 
 from __future__ import annotations
 
 import contextlib
 import copy
+import math
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from accelerate.utils import FullyShardedDataParallelPlugin
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from agents.lm import LanguageModel
+from agents.lm import LanguageModel, Loss
+from trainers.processes import add_up
+from trainers.runs import RunOptions
+
+Tensors = Mapping[str, torch.Tensor]
 
 
-class Shards:
-    """Shards the model of `lm` in place, until `join`."""
+class Placement:
+    """A model with its optimizer, whole in each process.
 
-    def __init__(self, lm: LanguageModel) -> None:
-        self.lm, self.device = lm, lm.model.device
-        self._joined = copy.deepcopy(lm.model).cpu()
+    Args:
+        beside: what else is trained, by names that the model does not have.
+    """
+
+    sharded = False
+    """Whether passes are gone through together: all processes do as many, and divide gradients by their number."""
+
+    def __init__(
+        self, lm: LanguageModel, options: RunOptions, beside: Mapping[str, torch.nn.Parameter] | None = None
+    ) -> None:
+        self.lm, self.options, self.beside = lm, options, beside or {}
+        self.place()
+
+    def place(self) -> None:
+        """Say what is trained, and make its optimizer."""
+        self.trained = {**self.lm.trained(), **self.beside}
+        decayed = [p for p in self.trained.values() if p.ndim > 1]
+        others = [p for p in self.trained.values() if p.ndim <= 1]
+        decay = self.options.weight_decay
+        groups = [{"params": decayed, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
+        self.optimizer = torch.optim.AdamW(groups, fused=True)
+
+    def loss(self, prompts: Sequence[str], targets: Sequence[str], weights: Sequence[float] | None = None) -> Loss:
+        """`LanguageModel.loss`, for `backward`."""
+        return self.lm.loss(prompts, targets, weights)
+
+    def backward(self, loss: torch.Tensor) -> None:
+        """Add the gradient of what `loss` gave."""
+        loss.backward()
+
+    def step(self, rate: float) -> bool:
+        """Change the weights by the gradients of all processes, if these are finite; whether they were."""
+        gradients = []
+        for p in self.trained.values():
+            if p.grad is None:
+                p.grad = torch.zeros_like(p)
+            gradients.append(p.grad)
+        if not self.sharded:
+            add_up(gradients)
+        norm = full(torch.nn.utils.clip_grad_norm_(self.trained.values(), self.options.clip or math.inf))
+        finite = bool(torch.isfinite(norm))
+        if finite:
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            self.optimizer.step()
+        return finite
+
+    def forget(self) -> None:
+        """Drop what `backward` added."""
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def whole(self) -> contextlib.AbstractContextManager[None]:
+        """All weights in each process inside: it may generate as it likes. All processes enter and leave."""
+        return contextlib.nullcontext()
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """What this process has of each trained weight, by name."""
+        return {name: p.detach() for name, p in self.trained.items()}
+
+    def put_back(self, weights: Tensors) -> None:
+        """Set trained weights, to what `weights` gave or to whole ones."""
+        with torch.no_grad():
+            for name, value in weights.items():
+                self.trained[name].copy_(part(value, self.trained[name]))
+
+    def state(self) -> dict[str, dict[str, torch.Tensor]]:
+        """Weights and optimizer as named tensors, whole."""
+        optimizer = {
+            f"{name}/{key}": full(torch.as_tensor(value))
+            for name, p in self.trained.items()
+            for key, value in self.optimizer.state[p].items()
+        }
+        return {"weights": {name: full(w) for name, w in self.weights().items()}, "optimizer": optimizer}
+
+    def restore(self, tensors: Mapping[str, Tensors]) -> None:
+        """Put back what `state` gave, wherever the model lay then."""
+        self.put_back(tensors["weights"])
+        for key, value in tensors["optimizer"].items():
+            name, _, what = key.rpartition("/")
+            p = self.trained[name]
+            self.optimizer.state[p][what] = part(value, p)
+
+    def join(self) -> None:
+        """Make the model of `lm` a plain one again, with the trained weights."""
+
+
+class Shards(Placement):
+    """A model that is sharded in place, until `join`."""
+
+    sharded = True
+
+    def __init__(
+        self, lm: LanguageModel, options: RunOptions, beside: Mapping[str, torch.nn.Parameter] | None = None
+    ) -> None:
+        self.device, self._joined = lm.model.device, copy.deepcopy(lm.model).cpu()
+        super().__init__(lm, options, beside)
+
+    def join(self) -> None:
+        weights = {name: full(w) for name, w in self.weights().items()}
+        self.lm.model = self._joined.to(self.device)
+        with torch.no_grad():
+            for name, p in self.lm.trained().items():
+                p.copy_(weights[name])
+
+
+class FSDP(Shards):
+    """Shards by FSDP2."""
+
+    def place(self) -> None:
+        model = self.lm.model
         self._reshard = FullyShardedDataParallelPlugin().reshard_after_forward
         # It fears in-place operations on what a block returns; no model of ours has any.
         warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
-        blocks = set(lm.model._no_split_modules or ())
-        for module in list(lm.model.modules()):
+        blocks = set(model._no_split_modules or ())
+        for module in list(model.modules()):
             if type(module).__name__ in blocks:
                 fully_shard(module, reshard_after_forward=self._reshard)
-        fully_shard(lm.model)
+        fully_shard(model)
         with torch.no_grad():
-            lm.loss([""], [""])  # only the first pass tells the root's shards from its blocks'
-        lm.model.reshard()
+            self.lm.loss([""], [""])  # only the first pass tells the root's shards from its blocks'
+        model.reshard()
+        super().place()
 
     @contextlib.contextmanager
     def whole(self) -> Iterator[None]:
-        """All weights in each process inside: it may generate as it likes. All processes enter and leave."""
         model, modules = self.lm.model, [m for m in self.lm.model.modules() if isinstance(m, FSDPModule)]
         for module in modules:
             module.set_reshard_after_forward(False, recurse=False)
@@ -52,12 +164,6 @@ class Shards:
             for module in modules:
                 module.set_reshard_after_forward(self._reshard and module is not model, recurse=False)
                 module.reshard()
-
-    def join(self) -> None:
-        """Make the model of `lm` a plain one again, with the trained weights."""
-        weights = {name: full(p) for name, p in self.lm.trained().items()}
-        self.lm.model = self._joined.to(self.device)
-        put_back(self.lm.trained(), weights)
 
 
 def full(tensor: torch.Tensor) -> torch.Tensor:
@@ -71,10 +177,3 @@ def part(value: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
     if not isinstance(p, DTensor) or isinstance(value, DTensor) or value.shape != p.shape:
         return value
     return distribute_tensor(value, p.device_mesh, p.placements, src_data_rank=None)
-
-
-def put_back(parameters: Mapping[str, torch.Tensor], saved: Mapping[str, torch.Tensor]) -> None:
-    """Copy saved values into parameters of the same names."""
-    with torch.no_grad():
-        for name, p in parameters.items():
-            p.copy_(part(saved[name], p))
