@@ -68,16 +68,6 @@ class Frame:
         return [*self.before, *ids, *self.after]
 
 
-@dataclass(frozen=True)
-class Forced:
-    """One teacher-forced pass over responses of R tokens."""
-
-    logits: torch.Tensor
-    """(N, R, V): position t predicts response token t."""
-    states: torch.Tensor | None
-    """(N, R, D): the last hidden states from which they come, where asked for."""
-
-
 class LanguageModel(ABC):
     """A model, its tokenizer and its token counts.
 
@@ -138,8 +128,16 @@ class LanguageModel(ABC):
         return [row[: row.index(end) + 1] if end in row else row for row in rows]
 
     @abstractmethod
-    def teacher_forced(self, batch: Batch, responses: torch.Tensor, *, states: bool = False) -> Forced:
-        """One pass over prompts and their responses (N, R), padded on the right."""
+    def teacher_forced(self, batch: Batch, responses: torch.Tensor) -> torch.Tensor:
+        """One pass over prompts and their responses (N, R), padded on the right.
+
+        Returns:
+            Logits (N, R, V): position t predicts response token t.
+        """
+
+    @abstractmethod
+    def states(self, batch: Batch, responses: torch.Tensor) -> torch.Tensor:
+        """The last hidden states (N, R, D) of the same pass, without the vocabulary's logits that come from them."""
 
     def ids(self, texts: Sequence[str]) -> list[Row]:
         """The tokens of texts, no special ones added; those that were asked for lately are remembered."""
@@ -185,12 +183,16 @@ class LanguageModel(ABC):
         mask = (places if self.padding_side == "right" else places.flip(0)) < lengths[:, None]
         self.passed_tokens += sum(map(len, prompts))
         self.padded_tokens += ids.numel()
-        return {"input_ids": ids, "attention_mask": mask.long().to(ids.device)}
+        return {"input_ids": ids, "attention_mask": self.placed(mask.long())}
 
     def padded(self, rows: Sequence[Row], side: str = "right") -> torch.Tensor:
         """Rows as one tensor, (N, longest), on the model's device."""
         tensors = [torch.tensor(row, dtype=torch.long) for row in rows]
-        return pad_sequence(tensors, batch_first=True, padding_value=self.pad, padding_side=side).to(self.model.device)
+        return self.placed(pad_sequence(tensors, batch_first=True, padding_value=self.pad, padding_side=side))
+
+    def placed(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A tensor on the model's device; what was given to a GPU before need not be done."""
+        return tensor.to(self.model.device, non_blocking=True)
 
     def add_tokens(self, tokens: Sequence[str]) -> None:
         """Make sure that the tokenizer has these marks: where it cannot spell one, all become tokens of their own."""
@@ -299,7 +301,7 @@ class LanguageModel(ABC):
         batch, responses = self.batch(rows), self.padded(wanted)
         live = responses != self.pad
         with self.computing():
-            logits = self.teacher_forced(batch, responses).logits
+            logits = self.teacher_forced(batch, responses)
         of_token = F.cross_entropy(
             logits.float().flatten(0, 1),
             responses.masked_fill(~live, IGNORED).flatten(),
@@ -310,7 +312,7 @@ class LanguageModel(ABC):
             total, count = of_token.sum(), sum(map(len, wanted))
         else:
             of_target = of_token.sum(1) / live.sum(1).clamp(min=1)
-            total, count = (of_target * torch.tensor(weights, device=of_target.device)).sum(), len(weights)
+            total, count = (of_target * self.placed(torch.tensor(weights))).sum(), len(weights)
         return Loss(total, count, sum(map(len, rows)) + sum(map(len, wanted)))
 
     def loss_count(self, targets: Sequence[str], weights: Sequence[float] | None = None) -> int:
