@@ -39,6 +39,7 @@ class Decoding:
         top_p: nucleus sampling with this mass (arXiv 1904.09751); None decodes greedily.
         draws: where it samples, uniform numbers in [0, 1), (N, max_new_tokens): one for each token to come.
         not_first: a token with which no completion begins.
+        never: a token that none has.
         temperature: where it samples, what logits are divided by.
     """
 
@@ -46,6 +47,7 @@ class Decoding:
     top_p: float | None = None
     draws: torch.Tensor | None = None
     not_first: int | None = None
+    never: int | None = None
     temperature: float = 1.0
 
 
@@ -83,6 +85,8 @@ class Transformers(Backend):
         options = {"do_sample": False, "num_beams": 1, "max_new_tokens": decoding.max_new_tokens, **self.options}
         if decoding.not_first is not None:
             options["begin_suppress_tokens"] = [decoding.not_first]
+        if decoding.never is not None:
+            options["suppress_tokens"] = [decoding.never]
         for places in by_length([len(prompt) for prompt in prompts], lm.most_at_once):
             if decoding.top_p:
                 assert decoding.draws is not None

@@ -319,6 +319,17 @@ class LanguageModel(ABC):
         """The `count` of the loss of all these targets, before any of it is computed."""
         return sum(map(len, self.target_rows(targets))) if weights is None else len(targets)
 
+    def parts(self, lengths: Sequence[int], most: int | None) -> list[list[int]]:
+        """Places of texts in parts to be learned from one by one, each of at most so many; None for no limit.
+
+        On a CPU, where arithmetic is what costs, parts hold texts of similar length. A GPU may wait longer for one more
+        pass to be launched than padding costs it: there parts follow the order that is given, and are as few as can be.
+        """
+        most = most or max(1, len(lengths))
+        if self.model.device.type == "cpu":
+            return by_length(lengths, most)
+        return [list(range(len(lengths)))[start : start + most] for start in range(0, len(lengths), most)]
+
     def trained(self) -> dict[str, torch.nn.Parameter]:
         """What training changes, by name: all of a model, or its adapter."""
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}

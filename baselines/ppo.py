@@ -41,7 +41,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.checkpoint import checkpoint
 from transformers import GenerationConfig, PrinterCallback, ProgressCallback
 
-from agents.decoding import Batch, Decoding, Row, by_length, draws
+from agents.decoding import Batch, Decoding, Row, draws
 from agents.lm import LanguageModel
 from agents.prompts import generator_prompts
 from refiner_env.envs import RefinerVectorEnv
@@ -55,6 +55,8 @@ from trainers.runs import SCHEDULES, Outcome, Run
 
 _PAD, _TOKEN = 0, 1
 """What TRL sees of a response: one stand-in for every token."""
+_NEVER = -1e4
+"""Logit of padding, which is never sampled: far below all others, yet finite, so that TRL's figures stay finite."""
 _FIGURES = {
     "reward": "objective/scores",
     "kl": "objective/kl",
@@ -105,7 +107,7 @@ class Rollout:
         """Sample the responses, from torch's global generator."""
         most = self.lm.max_new_tokens
         drawn = draws(torch.randint(2**62, (len(self.prompts),)).tolist(), most)
-        decoding = Decoding(most, top_p=1.0, draws=drawn, temperature=self.temperature)
+        decoding = Decoding(most, top_p=1.0, draws=drawn, never=self.lm.pad, temperature=self.temperature)
         with self.lm.inferring():
             self.responses = self.lm.backend.generate(self.lm, self.prompts, decoding)
         self.lm.generated_tokens += sum(map(len, self.responses))
@@ -130,6 +132,7 @@ class Rollout:
 
         def found(batch: Batch, responses: torch.Tensor) -> torch.Tensor:
             logits = lm.teacher_forced(batch, responses).float() / self.temperature
+            logits[..., lm.pad] = _NEVER
             tokens = responses.unsqueeze(-1)
             token, others = logits.gather(-1, tokens), logits.scatter(-1, tokens, -math.inf).logsumexp(-1, keepdim=True)
             return torch.cat([others, token], -1) * self.temperature
@@ -141,7 +144,7 @@ class Rollout:
         return self._passed(lm, lm.states)
 
     def _passed(self, lm: LanguageModel, pass_: Callable[[Batch, torch.Tensor], torch.Tensor]) -> torch.Tensor:
-        """One pass of a model over the rollout, in parts of similar length.
+        """One pass of a model over the rollout, in parts.
 
         With `micro`, only one part holds activations: each is passed again in the backward pass.
         """
@@ -153,7 +156,7 @@ class Rollout:
                 return pass_(batch, lm.padded(ended)).float()
 
         lengths = [len(p) + len(r) for p, r in zip(self.prompts, self.responses, strict=True)]
-        parts = by_length(lengths, self.micro or len(lengths))
+        parts = lm.parts(lengths, self.micro)
         if self.micro and len(parts) > 1:
             found = [checkpoint(passed, part, use_reentrant=False, preserve_rng_state=False) for part in parts]
         else:

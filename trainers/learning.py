@@ -72,7 +72,7 @@ class Learner:
         weight: float = 1.0,
         weights: Sequence[float] | None = None,
     ) -> torch.Tensor:
-        """Add the gradient of `weight` times the loss (`LanguageModel.loss`) over all processes.
+        """Add the gradient of `weight` times the loss (`LanguageModel.loss`) over all processes, part by part.
 
         Args:
             uids: which problems these are, for messages.
@@ -82,17 +82,18 @@ class Learner:
             The loss before `weight`, scalar: what this process adds to that of all. Nothing waits for it.
         """
         self.uids += uids
-        size = min(len(prompts), self.micro or len(prompts)) or 1
-        self.largest = max(self.largest, size)
-        chunks = [slice(start, start + size) for start in range(0, len(prompts), size)]
-        alone = len(chunks) == 1 and processes().num_processes == 1
+        lengths = [len(p) + len(t) for p, t in zip(self.lm.ids(prompts), self.lm.ids(targets), strict=True)]
+        parts = self.lm.parts(lengths, self.micro)
+        self.largest = max(self.largest, *map(len, parts), 0)
+        alone = len(parts) == 1 and processes().num_processes == 1
         (count,) = [0.0] if alone else total(self.lm.loss_count(targets, weights))
         summed = torch.zeros((), device=self.lm.model.device)
         average, idle = 1, 0
         if self.shards:  # FSDP divides gradients by the number of processes, and all pass equally often
-            average, idle = processes().num_processes, max(gathered([len(chunks)])) - len(chunks)
-        for chunk in chunks:
-            loss = self.lm.loss(prompts[chunk], targets[chunk], weights[chunk] if weights is not None else None)
+            average, idle = processes().num_processes, max(gathered([len(parts)])) - len(parts)
+        for places in parts:
+            mine = [weights[i] for i in places] if weights is not None else None
+            loss = self.lm.loss([prompts[i] for i in places], [targets[i] for i in places], mine)
             count = count or loss.count
             (loss.total * (weight * average / count)).backward()
             summed += loss.total.detach()
