@@ -193,7 +193,11 @@ class NucleusSampling(LogitsProcessor):
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Scores (N, V) in which only the sampled token is left, so that a greedy search takes it."""
-        ordered, tokens = (scores.float() / self.temperature).softmax(-1).sort(descending=True, stable=True)
+        chances = (scores.float() / self.temperature).softmax(-1)
+        if self.top_p < 1:
+            ordered, tokens = chances.sort(descending=True, stable=True)
+        else:  # all are in the nucleus, in any order
+            ordered, tokens = chances, torch.arange(chances.shape[-1], device=chances.device).expand_as(chances)
         reached = ordered.cumsum(-1)
         last = (reached - ordered < self.top_p).sum(-1, keepdim=True) - 1
         drawn = self.draws[:, self.place, None].to(scores.device, torch.float32) * reached.gather(-1, last)

@@ -134,7 +134,8 @@ class Rollout:
             logits = lm.teacher_forced(batch, responses).float() / self.temperature
             logits[..., lm.pad] = _NEVER
             tokens = responses.unsqueeze(-1)
-            token, others = logits.gather(-1, tokens), logits.scatter(-1, tokens, -math.inf).logsumexp(-1, keepdim=True)
+            token = logits.gather(-1, tokens)
+            others = logits.scatter_(-1, tokens, -math.inf).logsumexp(-1, keepdim=True)
             return torch.cat([others, token], -1) * self.temperature
 
         return self._passed(lm, found)
@@ -305,8 +306,8 @@ def train_ppo(
 
     A step of the run, which checkpoints and `max_skipped` count, is one update: a rollout and its optimizer steps. The
     learning rate follows `options`, all else the run's options. With parts (`micro_batch`) the update is the same, at
-    the price of a second forward pass. An update in which memory runs out is done again
-    from the weights that it has reached: with one epoch, those it began with.
+    the price of a second forward pass. An update in which memory runs out is done again from the weights that it has
+    reached: with one epoch, those it began with.
 
     Each of several processes rolls out its share of the rows, all shares of one size: the batch is rounded up to a
     multiple of them. TRL whitens advantages over a process's own rows and averages losses over its own tokens, so the
