@@ -131,12 +131,13 @@ class Rollout:
         """
 
         def found(batch: Batch, responses: torch.Tensor) -> torch.Tensor:
-            logits = lm.teacher_forced(batch, responses).float() / self.temperature
-            logits[..., lm.pad] = _NEVER
-            tokens = responses.unsqueeze(-1)
-            token = logits.gather(-1, tokens)
-            others = logits.scatter_(-1, tokens, -math.inf).logsumexp(-1, keepdim=True)
-            return torch.cat([others, token], -1) * self.temperature
+            logits = lm.teacher_forced(batch, responses).flatten(0, 1).float() / self.temperature
+            logits[:, lm.pad] = _NEVER
+            chosen = torch.arange(len(logits), device=logits.device), responses.flatten()
+            token = logits[chosen]
+            logits[chosen] = -math.inf  # in place: vocabularies are large
+            odds = torch.stack([logits.logsumexp(-1), token], -1) * self.temperature
+            return odds.unflatten(0, responses.shape)
 
         return self._passed(lm, found)
 
