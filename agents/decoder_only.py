@@ -13,7 +13,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from agents.decoding import Batch
-from agents.lm import Forced, Frame, LanguageModel
+from agents.lm import Frame, LanguageModel
 from agents.prompts import ANSWER, CONTROL_TOKENS
 
 SIZES = {
@@ -53,13 +53,22 @@ class DecoderOnly(LanguageModel):
     def completions(self, sequences: torch.Tensor, batch: Batch) -> torch.Tensor:
         return sequences[:, batch["input_ids"].shape[1] :]
 
-    def teacher_forced(self, batch: Batch, responses: torch.Tensor, *, states: bool = False) -> Forced:
+    def teacher_forced(self, batch: Batch, responses: torch.Tensor) -> torch.Tensor:
+        begin = batch["input_ids"].shape[1] - 1  # no logits over the prompt: vocabularies are large
+        kept = torch.arange(begin, begin + responses.shape[1], device=responses.device)
+        logits: torch.Tensor = self.model(**self._whole(batch, responses), logits_to_keep=kept).logits
+        return logits
+
+    def states(self, batch: Batch, responses: torch.Tensor) -> torch.Tensor:
+        states: torch.Tensor = self.model.get_decoder()(**self._whole(batch, responses)).last_hidden_state
+        return states[:, batch["input_ids"].shape[1] - 1 : -1]
+
+    def _whole(self, batch: Batch, responses: torch.Tensor) -> dict[str, Any]:
+        """Prompts and responses in one sequence, as the model's input."""
         ids = torch.cat([batch["input_ids"], responses], dim=1)
         mask = torch.cat([batch["attention_mask"], (responses != self.pad).long()], dim=1)
         places = (mask.cumsum(dim=1) - 1).clamp(min=0)  # padding on the left counts for nothing
-        output = self.model(input_ids=ids, attention_mask=mask, position_ids=places, output_hidden_states=states)
-        begin = batch["input_ids"].shape[1] - 1
-        return Forced(output.logits[:, begin:-1], output.hidden_states[-1][:, begin:-1] if states else None)
+        return {"input_ids": ids, "attention_mask": mask, "position_ids": places, "use_cache": False}
 
     def frames(self) -> tuple[Frame, Frame]:
         end = int(self.tokenizer.eos_token_id)

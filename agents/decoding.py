@@ -40,12 +40,16 @@ class Decoding:
         top_p: nucleus sampling with this mass (arXiv 1904.09751); None decodes greedily.
         draws: where it samples, uniform numbers in [0, 1), (N, max_new_tokens): one for each token to come.
         not_first: a token with which no completion begins.
+        never: a token that none has.
+        temperature: where it samples, what logits are divided by.
     """
 
     max_new_tokens: int
     top_p: float | None = None
     draws: torch.Tensor | None = None
     not_first: int | None = None
+    never: int | None = None
+    temperature: float = 1.0
 
 
 class Backend(ABC):
@@ -63,7 +67,7 @@ class Backend(ABC):
         lengths = [len(prompt) + len(target) for prompt, target in zip(prompts, targets, strict=True)]
         for places in by_length(lengths, lm.most_at_once):
             responses = lm.padded([targets[i] for i in places])
-            logits = lm.teacher_forced(lm.batch([prompts[i] for i in places]), responses).logits
+            logits = lm.teacher_forced(lm.batch([prompts[i] for i in places]), responses)
             of_token = logits.float().log_softmax(-1).gather(-1, responses.unsqueeze(-1)).squeeze(-1)
             of_target = (of_token * (responses != lm.pad)).sum(1)
             for place, log in zip(places, of_target.tolist(), strict=True):
@@ -89,12 +93,16 @@ class Transformers(Backend):
         options = {"do_sample": False, "num_beams": 1, "max_new_tokens": decoding.max_new_tokens, **self.options(lm)}
         if decoding.not_first is not None:
             options["begin_suppress_tokens"] = [decoding.not_first]
+        if decoding.never is not None:
+            options["suppress_tokens"] = [decoding.never]
         for places in by_length([len(prompt) for prompt in prompts], lm.most_at_once):
             rows, width = self.shape(len(places), max(len(prompts[i]) for i in places))
             filled = places + places[:1] * (rows - len(places))
             if decoding.top_p:
                 assert decoding.draws is not None
-                options["logits_processor"] = [NucleusSampling(decoding.top_p, decoding.draws[filled])]
+                options["logits_processor"] = [
+                    NucleusSampling(decoding.top_p, decoding.draws[filled], decoding.temperature)
+                ]
             batch = lm.batch([prompts[i] for i in filled], width)
             output = lm.model.generate(**batch, synced_gpus=False, **lm.start, **options)
             for place, row in zip(places, lm.completed(output, batch), strict=False):
@@ -208,14 +216,19 @@ class NucleusSampling(LogitsProcessor):
     Args:
         top_p: the mass of the nucleus: the fewest likeliest tokens that reach it.
         draws: (N, length) in [0, 1), one for each token to come.
+        temperature: what the scores are divided by.
     """
 
-    def __init__(self, top_p: float, draws: torch.Tensor) -> None:
-        self.top_p, self.draws, self.place = top_p, draws, 0
+    def __init__(self, top_p: float, draws: torch.Tensor, temperature: float = 1.0) -> None:
+        self.top_p, self.draws, self.temperature, self.place = top_p, draws, temperature, 0
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Scores (N, V) in which only the sampled token is left, so that a greedy search takes it."""
-        ordered, tokens = scores.float().softmax(-1).sort(descending=True, stable=True)
+        chances = (scores.float() / self.temperature).softmax(-1)
+        if self.top_p < 1:
+            ordered, tokens = chances.sort(descending=True, stable=True)
+        else:  # all are in the nucleus, in any order
+            ordered, tokens = chances, torch.arange(chances.shape[-1], device=chances.device).expand_as(chances)
         reached = ordered.cumsum(-1)
         last = (reached - ordered < self.top_p).sum(-1, keepdim=True) - 1
         drawn = self.draws[:, self.place, None].to(scores.device, torch.float32) * reached.gather(-1, last)

@@ -6,7 +6,7 @@ import torch
 from transformers import PreTrainedTokenizerBase, T5Config, T5ForConditionalGeneration
 
 from agents.decoding import Batch
-from agents.lm import Forced, Frame, LanguageModel
+from agents.lm import Frame, LanguageModel
 
 SIZES = {
     "tiny": {"d_model": 128, "d_ff": 512, "d_kv": 32, "num_heads": 4, "num_layers": 2},
@@ -43,8 +43,18 @@ class EncoderDecoder(LanguageModel):
     def completions(self, sequences: torch.Tensor, batch: Batch) -> torch.Tensor:
         return sequences[:, 1:]
 
-    def teacher_forced(self, batch: Batch, responses: torch.Tensor, *, states: bool = False) -> Forced:
+    def teacher_forced(self, batch: Batch, responses: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.model(**batch, decoder_input_ids=self._shifted(responses), use_cache=False).logits
+        return logits
+
+    def states(self, batch: Batch, responses: torch.Tensor) -> torch.Tensor:
+        encoded = self.model.get_encoder()(**batch).last_hidden_state
+        read = {"encoder_hidden_states": encoded, "encoder_attention_mask": batch["attention_mask"]}
+        output = self.model.get_decoder()(input_ids=self._shifted(responses), **read, use_cache=False)
+        states: torch.Tensor = output.last_hidden_state
+        return states
+
+    def _shifted(self, responses: torch.Tensor) -> torch.Tensor:
+        """What the decoder reads: each position the token before it."""
         start = torch.full_like(responses[:, :1], self.start["decoder_start_token_id"])
-        shifted = torch.cat([start, responses[:, :-1]], dim=1)
-        output = self.model(**batch, decoder_input_ids=shifted, output_hidden_states=states)
-        return Forced(output.logits, output.decoder_hidden_states[-1] if states else None)
+        return torch.cat([start, responses[:, :-1]], dim=1)

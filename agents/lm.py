@@ -67,16 +67,6 @@ class Frame:
         return [*self.before, *ids, *self.after]
 
 
-@dataclass(frozen=True)
-class Forced:
-    """One teacher-forced pass over responses of R tokens."""
-
-    logits: torch.Tensor
-    """(N, R, V): position t predicts response token t."""
-    states: torch.Tensor | None
-    """(N, R, D): the last hidden states from which they come, where asked for."""
-
-
 class LanguageModel(ABC):
     """A model, its tokenizer and its token counts.
 
@@ -137,8 +127,16 @@ class LanguageModel(ABC):
         return [row[: row.index(end) + 1] if end in row else row for row in rows]
 
     @abstractmethod
-    def teacher_forced(self, batch: Batch, responses: torch.Tensor, *, states: bool = False) -> Forced:
-        """One pass over prompts and their responses (N, R), padded on the right."""
+    def teacher_forced(self, batch: Batch, responses: torch.Tensor) -> torch.Tensor:
+        """One pass over prompts and their responses (N, R), padded on the right.
+
+        Returns:
+            Logits (N, R, V): position t predicts response token t.
+        """
+
+    @abstractmethod
+    def states(self, batch: Batch, responses: torch.Tensor) -> torch.Tensor:
+        """The last hidden states (N, R, D) of the same pass, without the vocabulary's logits that come from them."""
 
     def ids(self, texts: Sequence[str]) -> list[Row]:
         """The tokens of texts, no special ones added; those that were asked for lately are remembered."""
@@ -184,7 +182,7 @@ class LanguageModel(ABC):
         mask = (places if self.padding_side == "right" else places.flip(0)) < lengths[:, None]
         self.passed_tokens += sum(map(len, prompts))
         self.padded_tokens += ids.numel()
-        return {"input_ids": ids, "attention_mask": mask.long().to(ids.device)}
+        return {"input_ids": ids, "attention_mask": self.placed(mask.long())}
 
     def padded(self, rows: Sequence[Row], side: str = "right", width: int = 0) -> torch.Tensor:
         """Rows as one tensor, (N, longest) or wider, on the model's device."""
@@ -192,7 +190,11 @@ class LanguageModel(ABC):
         fillings = [[self.pad] * (width - len(row)) for row in rows]
         pairs = zip(rows, fillings, strict=True)
         padded = [row + filling if side == "right" else filling + row for row, filling in pairs]
-        return torch.tensor(padded, dtype=torch.long).to(self.model.device)
+        return self.placed(torch.tensor(padded, dtype=torch.long))
+
+    def placed(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A tensor on the model's device; what was given to a GPU before need not be done."""
+        return tensor.to(self.model.device, non_blocking=True)
 
     def add_tokens(self, tokens: Sequence[str]) -> None:
         """Make sure that the tokenizer has these marks: where it cannot spell one, all become tokens of their own."""
@@ -301,7 +303,7 @@ class LanguageModel(ABC):
         batch, responses = self.batch(rows), self.padded(wanted)
         live = responses != self.pad
         with self.computing():
-            logits = self.teacher_forced(batch, responses).logits
+            logits = self.teacher_forced(batch, responses)
         of_token = F.cross_entropy(
             logits.float().flatten(0, 1),
             responses.masked_fill(~live, IGNORED).flatten(),
@@ -312,12 +314,23 @@ class LanguageModel(ABC):
             total, count = of_token.sum(), sum(map(len, wanted))
         else:
             of_target = of_token.sum(1) / live.sum(1).clamp(min=1)
-            total, count = (of_target * torch.tensor(weights, device=of_target.device)).sum(), len(weights)
+            total, count = (of_target * self.placed(torch.tensor(weights))).sum(), len(weights)
         return Loss(total, count, sum(map(len, rows)) + sum(map(len, wanted)))
 
     def loss_count(self, targets: Sequence[str], weights: Sequence[float] | None = None) -> int:
         """The `count` of the loss of all these targets, before any of it is computed."""
         return sum(map(len, self.target_rows(targets))) if weights is None else len(targets)
+
+    def parts(self, lengths: Sequence[int], most: int | None) -> list[list[int]]:
+        """Places of texts in parts to be learned from one by one, each of at most so many; None for no limit.
+
+        On a CPU, where arithmetic is what costs, parts hold texts of similar length. A GPU may wait longer for one more
+        pass to be launched than padding costs it: there parts follow the order that is given, and are as few as can be.
+        """
+        most = most or max(1, len(lengths))
+        if self.model.device.type == "cpu":
+            return by_length(lengths, most)
+        return [list(range(len(lengths)))[start : start + most] for start in range(0, len(lengths), most)]
 
     def trained(self) -> dict[str, torch.nn.Parameter]:
         """What training changes, by name: all of a model, or its adapter."""

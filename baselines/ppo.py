@@ -1,10 +1,11 @@
 """TRL's PPO on the same models, in the same environments.
 
 TRL 1.12's `PPOTrainer` (the last release that has one) is decoder-only: it concatenates query and
-response and cuts at the query's length. Here the "query" is a single number that stands for the problem's row, and
-three adapters look the rest up, for encoder-decoders and decoder-only models alike:
+response and cuts at the query's length. Here the "query" is a number that stands for a problem of the batch, a
+response is one stand-in for each of its tokens, and three adapters look the rest up, for encoder-decoders and
+decoder-only models alike:
 
-    Policy   generate: row -> prompt -> model -> response;  forward: one teacher-forced pass
+    Policy   generate: prompt -> model -> response;  forward: one teacher-forced pass
     Value    a second model whose last hidden states give V(s), one scalar per response token
     Reward   decodes the response and steps the vector environment with it
 
@@ -14,14 +15,19 @@ only: that is what the paper's PPO baseline does too (RL4LMs with a BLEU reward,
 A step of `trainers.learning.fit` is one update: TRL trains for one batch, and its last optimizer step is left to the
 loop. So checkpoints, skipped steps and several processes are those of every other training: nothing but the weights of
 policy and value model and their optimizer goes from one update to the next. The reference is the warm start itself.
+
+TRL takes the log-probability of each response token from logits and nothing else, so it is handed two of them: the
+token's and that of all others together. The entropy that it works out from them is not the vocabulary's; no one reads
+it.
 """
 
 from __future__ import annotations
 
 import gc
+import math
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
@@ -30,10 +36,12 @@ import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode
 from torch import nn
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.checkpoint import checkpoint
 from transformers import GenerationConfig, PrinterCallback, ProgressCallback
 
-from agents.decoding import Batch
+from agents.decoding import Batch, Decoding, Row, draws
 from agents.lm import LanguageModel
 from agents.prompts import generator_prompts
 from refiner_env.envs import RefinerVectorEnv
@@ -45,8 +53,10 @@ from trainers.processes import most_of, processes, share
 from trainers.rollout import select
 from trainers.runs import SCHEDULES, Outcome, Run
 
+_PAD, _TOKEN = 0, 1
+"""What TRL sees of a response: one stand-in for every token."""
 _NEVER = -1e4
-"""Logit of a token that is never sampled: far below all others, yet finite, so that entropy stays finite."""
+"""Logit of padding, which is never sampled: far below all others, yet finite, so that TRL's figures stay finite."""
 _FIGURES = {
     "reward": "objective/scores",
     "kl": "objective/kl",
@@ -72,73 +82,91 @@ class PPOOptions:
     reward: str = option("equivalent", "reward by name; bleu is the paper's")
 
 
-class Rows:
-    """The training problems as the environment shows them, by row.
-
-    A row's id, which stands for its prompt in TRL's sequences, is never the padding's.
+class Rollout:
+    """Problems as the environment shows them and the responses to them: the batch of the present update.
 
     Attributes:
         trained_tokens: passed forward and backward, through the policy and through the value model.
         micro: how many sequences are passed at once; None for all.
     """
 
-    def __init__(self, lm: LanguageModel, env: RefinerVectorEnv) -> None:
-        self.lm, self.env = lm, env
-        self.prompts: dict[int, str] = {}
+    def __init__(self, lm: LanguageModel, env: RefinerVectorEnv, temperature: float) -> None:
+        self.lm, self.env, self.temperature = lm, env, temperature
+        self.prompts: list[Row] = []
+        self.responses: list[Row] = []
         self.trained_tokens = 0
         self.micro: int | None = None
 
-    def id_of(self, row: int) -> int:
-        """The id of a row."""
-        return row if row < self.lm.pad else row + 1
+    def begin(self, places: Sequence[int]) -> None:
+        """Reset the environment to these problems; its first observations become the prompts."""
+        observations, _ = self.env.reset(options={"index": places})
+        shown = select(observations, np.arange(len(places)))
+        self.prompts, self.trained_tokens = self.lm.prompt_rows(generator_prompts(shown)), 0
 
-    def rows_of(self, sequences: torch.Tensor) -> list[int]:
-        """The rows of sequences (N, 1 or more) that begin with their ids."""
-        return [id if id < self.lm.pad else id - 1 for id in sequences[:, 0].tolist()]
+    def write(self) -> None:
+        """Sample the responses, from torch's global generator."""
+        most = self.lm.max_new_tokens
+        drawn = draws(torch.randint(2**62, (len(self.prompts),)).tolist(), most)
+        decoding = Decoding(most, top_p=1.0, draws=drawn, never=self.lm.pad, temperature=self.temperature)
+        with self.lm.inferring():
+            self.responses = self.lm.backend.generate(self.lm, self.prompts, decoding)
+        self.lm.generated_tokens += sum(map(len, self.responses))
 
-    def begin(self, query: torch.Tensor) -> None:
-        """Reset the environment to the rows of a query (N, 1); its first observations become the prompts."""
-        rows = self.rows_of(query)
-        observations, _ = self.env.reset(options={"index": rows})
-        shown = select(observations, np.arange(len(rows)))
-        self.prompts.update(zip(rows, generator_prompts(shown), strict=True))
+    @property
+    def tokens(self) -> int:
+        """Of prompts and responses, in one pass."""
+        return sum(map(len, self.prompts)) + sum(map(len, self.responses))
 
-    def encode(self, query: torch.Tensor) -> Batch:
-        """Prompts of the rows in a query (N, 1 or more), tokenized and padded."""
-        return self.lm.encode([self.prompts[row] for row in self.rows_of(query)])
+    @property
+    def sequences(self) -> torch.Tensor:
+        """What TRL sees (N, 1 + R): a number above 0 for the problem, and stand-ins for the tokens of its response."""
+        rows = [[1 + place, *[_TOKEN] * len(row)] for place, row in enumerate(self.responses)]
+        return pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=_PAD)
 
-    def teacher_forced(self, lm: LanguageModel, sequences: torch.Tensor, *, states: bool = False) -> torch.Tensor:
-        """One pass of a model over sequences (N, 1 + R) of row and response; counted if it learns.
+    def odds(self, lm: LanguageModel) -> torch.Tensor:
+        """The response tokens' logits and those of all other tokens together, (N, 1 + R, 2).
 
-        Only one part of `micro` sequences at a time holds activations: each part is passed again in the backward pass.
-
-        Returns:
-            Logits (N, R, V), or the last hidden states (N, R, D).
+        At the rollout's temperature, and there alone, the softmax of the two is the probability of the token, which is
+        all that TRL takes from a vocabulary's logits.
         """
-        cut = self.lm.cut_prompts
-        prompts, responses = self.encode(sequences), sequences[:, 1:]
-        self.lm.cut_prompts = cut  # counted when the responses were generated
-        if torch.is_grad_enabled():
-            self.trained_tokens += int(prompts["attention_mask"].sum()) + int((responses != lm.pad).sum())
 
-        def passed(part: slice) -> torch.Tensor:
+        def found(batch: Batch, responses: torch.Tensor) -> torch.Tensor:
+            logits = lm.teacher_forced(batch, responses).flatten(0, 1).float() / self.temperature
+            logits[:, lm.pad] = _NEVER
+            chosen = torch.arange(len(logits), device=logits.device), responses.flatten()
+            token = logits[chosen]
+            logits[chosen] = -math.inf  # in place: vocabularies are large
+            odds = torch.stack([logits.logsumexp(-1), token], -1) * self.temperature
+            return odds.view(*responses.shape, 2)
+
+        return self._passed(lm, found)
+
+    def states(self, lm: LanguageModel) -> torch.Tensor:
+        """The last hidden states, (N, 1 + R, D): before each response token, and after the last."""
+        return self._passed(lm, lm.states)
+
+    def _passed(self, lm: LanguageModel, pass_: Callable[[Batch, torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        """One pass of a model over the rollout, in parts.
+
+        With `micro`, only one part holds activations: each is passed again in the backward pass.
+        """
+
+        def passed(places: list[int]) -> torch.Tensor:
+            batch = lm.batch([self.prompts[i] for i in places])
+            ended = [[*self.responses[i], lm.pad] for i in places]  # TRL wants V(s) after the last token, too
             with lm.computing():
-                inputs = {name: values[part] for name, values in prompts.items()}
-                forced = lm.teacher_forced(inputs, responses[part], states=states)
-            found = forced.states if states else forced.logits
-            assert found is not None
-            return found.float()
+                return pass_(batch, lm.padded(ended)).float()
 
-        size = self.micro or len(responses)
-        parts = [slice(start, start + size) for start in range(0, len(responses), size)]
-        if len(parts) == 1:
-            return passed(parts[0])
-        return torch.cat([checkpoint(passed, part, use_reentrant=False, preserve_rng_state=False) for part in parts])
-
-
-def with_last_row(rows: torch.Tensor) -> torch.Tensor:
-    """(N, R, D) -> (N, R + 1, D): TRL drops the last position, so a copy of it is appended."""
-    return torch.cat([rows, rows[:, -1:]], dim=1)
+        lengths = [len(p) + len(r) for p, r in zip(self.prompts, self.responses, strict=True)]
+        parts = lm.parts(lengths, self.micro)
+        if self.micro and len(parts) > 1:
+            found = [checkpoint(passed, part, use_reentrant=False, preserve_rng_state=False) for part in parts]
+        else:
+            found = [passed(part) for part in parts]
+        width = 1 + max(map(len, self.responses))
+        whole = torch.cat([F.pad(part, (0, 0, 0, width - part.shape[1])) for part in found])
+        order = [place for part in parts for place in part]
+        return whole[lm.placed(torch.tensor(order).argsort())]
 
 
 def remove_dropout(model: nn.Module) -> None:
@@ -151,49 +179,59 @@ def remove_dropout(model: nn.Module) -> None:
             module.dropout = 0.0  # type: ignore[assignment]  # nn.Module types attributes as modules
 
 
-class Policy(nn.Module):
+class Passing(nn.Module):
+    """What a model finds in a pass over the rollout.
+
+    TRL asks for it when the responses are there, and for the same of the same weights in its first optimizer step: the
+    first pass holds its gradient for the second time.
+    """
+
+    def __init__(self, lm: LanguageModel, rollout: Rollout, find: Callable[[LanguageModel], torch.Tensor]) -> None:
+        super().__init__()
+        self.model, self.lm, self.rollout, self.find = lm.model, lm, rollout, find
+        self.kept: torch.Tensor | None = None
+
+    def first(self) -> torch.Tensor:
+        """What the rollout's weights say."""
+        with torch.enable_grad():
+            self.kept = self.find(self.lm)
+        return self.kept.detach()
+
+    def again(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """What the present weights say, with gradient, of sequences (N, 1 + R) in their order; counted."""
+        kept, self.kept = self.kept, None
+        self.rollout.trained_tokens += self.rollout.tokens
+        return (self.find(self.lm) if kept is None else kept)[input_ids[:, 0] - 1]
+
+
+class Policy(Passing):
     """The model as PPOTrainer's policy or reference."""
 
     is_gradient_checkpointing = False
 
-    def __init__(self, lm: LanguageModel, rows: Rows) -> None:
-        super().__init__()
-        self.model, self.config, self.generation_config = lm.model, lm.model.config, lm.model.generation_config
-        self.lm, self.rows = lm, rows
+    def __init__(self, lm: LanguageModel, rollout: Rollout) -> None:
+        super().__init__(lm, rollout, rollout.odds)
+        self.config, self.generation_config = lm.model.config, GenerationConfig()  # TRL writes into the latter
 
-    def generate(self, input_ids: torch.Tensor, generation_config: GenerationConfig, **_: Any) -> SimpleNamespace:
-        """Sampled responses: sequences (N, 1 + R) that begin with the row, and scores, R times (N, V)."""
-        self.rows.begin(input_ids)
-        generation_config.update(**self.lm.start, suppress_tokens=[self.lm.pad])
-        prompts = self.rows.encode(input_ids)
-        with self.lm.evaluating(), self.lm.computing():
-            output = self.model.generate(
-                **prompts,
-                generation_config=generation_config,
-                return_dict_in_generate=True,
-                output_scores=True,
-            )
-        responses = self.lm.completions(output.sequences, prompts)
-        self.lm.generated_tokens += int((responses != self.lm.pad).sum())
-        return SimpleNamespace(sequences=torch.cat([input_ids, responses], dim=1), scores=output.scores)
+    def generate(self, input_ids: torch.Tensor, **_: Any) -> SimpleNamespace:
+        """Sampled responses: sequences (N, 1 + R) that begin with the problem's number, and scores, R times (N, 2)."""
+        self.rollout.write()
+        scores = self.first()[:, :-1] / self.rollout.temperature
+        return SimpleNamespace(sequences=self.rollout.sequences.to(input_ids.device), scores=scores.unbind(1))
 
     def forward(self, input_ids: torch.Tensor, **_: Any) -> SimpleNamespace:
-        """Logits (N, 1 + R, V): position t predicts response token t."""
-        logits = self.rows.teacher_forced(self.lm, input_ids)
-        logits[..., self.lm.pad] = _NEVER
-        return SimpleNamespace(logits=with_last_row(logits))
+        """Logits (N, 1 + R, 2): position t predicts response token t."""
+        return SimpleNamespace(logits=self.again(input_ids) if torch.is_grad_enabled() else self.find(self.lm))
 
 
-class ValueBackbone(nn.Module):
+class ValueBackbone(Passing):
     """A copy of the model that returns its last hidden states, (N, 1 + R, D)."""
 
-    def __init__(self, lm: LanguageModel, rows: Rows) -> None:
-        super().__init__()
-        self.model, self.lm, self.rows = lm.model, lm, rows
+    def __init__(self, lm: LanguageModel, rollout: Rollout) -> None:
+        super().__init__(lm, rollout, rollout.states)
 
     def forward(self, input_ids: torch.Tensor, **_: Any) -> SimpleNamespace:
-        states = self.rows.teacher_forced(self.lm, input_ids, states=True)
-        return SimpleNamespace(hidden_states=(with_last_row(states),))
+        return SimpleNamespace(hidden_states=(self.again(input_ids) if torch.is_grad_enabled() else self.first(),))
 
 
 class Value(nn.Module):
@@ -201,28 +239,26 @@ class Value(nn.Module):
 
     base_model_prefix = "backbone"
 
-    def __init__(self, lm: LanguageModel, rows: Rows) -> None:
+    def __init__(self, lm: LanguageModel, rollout: Rollout) -> None:
         super().__init__()
-        self.backbone = ValueBackbone(lm, rows)
+        self.backbone = ValueBackbone(lm, rollout)
         self.score = nn.Linear(lm.model.config.hidden_size, 1).to(lm.model.device)
         nn.init.zeros_(self.score.weight)
         nn.init.zeros_(self.score.bias)
 
 
 class EnvironmentReward(nn.Module):
-    """Steps the environment with the decoded responses and gives its rewards, at every position (N, 1 + R, 1)."""
+    """Steps the environment with the responses and gives its rewards, at every position (N, 1 + R, 1)."""
 
-    def __init__(self, lm: LanguageModel, env: RefinerVectorEnv) -> None:
+    def __init__(self, rollout: Rollout) -> None:
         super().__init__()
-        self.lm, self.env = lm, env
+        self.rollout = rollout
 
     def forward(self, input_ids: torch.Tensor, **_: Any) -> SimpleNamespace:
-        texts = self.lm.tokenizer.batch_decode(input_ids[:, 1:], skip_special_tokens=True)
-        texts += [""] * (self.env.num_envs - len(texts))
-        rewards = torch.as_tensor(self.env.step(texts)[1][: len(input_ids)], dtype=torch.float32)
-        return SimpleNamespace(
-            hidden_states=(rewards.to(input_ids.device)[:, None, None].expand(-1, input_ids.shape[1], 1),)
-        )
+        texts, env = self.rollout.lm.texts(self.rollout.responses), self.rollout.env
+        rewards = torch.as_tensor(env.step(texts + [""] * (env.num_envs - len(texts)))[1][: len(texts)])
+        states = rewards.to(input_ids.device, torch.float32)[:, None, None].expand(-1, input_ids.shape[1], 1)
+        return SimpleNamespace(hidden_states=(states,))
 
 
 class Reward(nn.Module):
@@ -230,9 +266,9 @@ class Reward(nn.Module):
 
     base_model_prefix = "backbone"
 
-    def __init__(self, lm: LanguageModel, env: RefinerVectorEnv) -> None:
+    def __init__(self, rollout: Rollout) -> None:
         super().__init__()
-        self.backbone, self.score = EnvironmentReward(lm, env), nn.Identity()
+        self.backbone, self.score = EnvironmentReward(rollout), nn.Identity()
 
 
 class _Epochs:
@@ -271,8 +307,8 @@ def train_ppo(
 
     A step of the run, which checkpoints and `max_skipped` count, is one update: a rollout and its optimizer steps. The
     learning rate follows `options`, all else the run's options. With parts (`micro_batch`) the update is the same, at
-    the price of a second forward pass; rollouts are generated whole. An update in which memory runs out is done again
-    from the weights that it has reached: with one epoch, those it began with.
+    the price of a second forward pass. An update in which memory runs out is done again from the weights that it has
+    reached: with one epoch, those it began with.
 
     Each of several processes rolls out its share of the rows, all shares of one size: the batch is rounded up to a
     multiple of them. TRL whitens advantages over a process's own rows and averages losses over its own tokens, so the
@@ -306,12 +342,12 @@ def train_ppo(
         stop="never",
         autoreset_mode=AutoresetMode.DISABLED,
     )
-    rows = Rows(lm, env)
+    rollout = Rollout(lm, env, options.temperature + 1e-7)  # as TRL has it, lest it be 0
     reference, valued = lm.clone(), lm.clone()
     for model in (lm, reference, valued):
         remove_dropout(model.model)
         prepare(model, run.options)
-    value = Value(valued, rows)
+    policy, value = Policy(lm, rollout), Value(valued, rollout)
     with tempfile.TemporaryDirectory() as folder:
         trainer = PPOTrainer(
             args=PPOConfig(
@@ -325,7 +361,6 @@ def train_ppo(
                 kl_coef=options.kl_coef,
                 temperature=options.temperature,
                 response_length=lm.max_new_tokens,
-                stop_token="eos",
                 num_sample_generations=0,
                 bf16=False,  # the adapters compute in the run's precision
                 gradient_checkpointing=False,
@@ -333,10 +368,10 @@ def train_ppo(
                 report_to="none",
                 save_strategy="no",
             ),
-            processing_class=lm.tokenizer,
-            model=Policy(lm, rows),
-            ref_model=Policy(reference, rows),
-            reward_model=Reward(lm, env),
+            processing_class=SimpleNamespace(pad_token_id=_PAD, eos_token_id=-1),  # of the stand-ins
+            model=policy,
+            ref_model=Policy(reference, rollout),
+            reward_model=Reward(rollout),
             value_model=value,
             train_dataset=[{"input_ids": [0]}],  # each update is handed its own
             eval_dataset=[{"input_ids": [0]}],
@@ -353,11 +388,13 @@ def train_ppo(
         mine = share(batch(len(train), whole, step_seed(run.seed, "problems"), number))
         learner.uids += [train[i].uid for i in mine]
         learner.largest = min(size, learner.micro or size)
-        rows.micro, rows.trained_tokens = learner.micro, 0
+        rollout.micro = learner.micro
+        policy.kept = value.backbone.kept = None
+        rollout.begin(mine)
         trainer.optimizer = _Epochs(learner, options.epochs, min(1.0, learner.spent.tokens / token_budget))
-        trainer.dataloader = [{"input_ids": torch.tensor([[rows.id_of(i)] for i in mine])}]
+        trainer.dataloader = [{"input_ids": torch.arange(1, 1 + len(mine))[:, None]}]
         trainer.train()
-        learner.now.tokens += rows.trained_tokens
+        learner.now.tokens += rollout.trained_tokens
         logged = trainer.state.log_history.pop()
         return {name: logged[key] for name, key in _FIGURES.items()}
 

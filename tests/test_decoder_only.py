@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from agents.critic import LearnedCritic
 from agents.decoder_only import DecoderOnly
@@ -17,7 +17,7 @@ from agents.generator import Generator
 from agents.lm import LanguageModel
 from agents.models import BASE_FOLDER, load_model, open_model
 from agents.prompts import ANSWER, PREVIOUS, plain
-from baselines.ppo import Policy, PPOOptions, Rows, remove_dropout, train_ppo
+from baselines.ppo import EnvironmentReward, Policy, PPOOptions, Rollout, remove_dropout, train_ppo
 from refiner_env import RefinerVectorEnv
 from refiner_env.errors import CheckpointError
 from refiner_env.tasks import MathWordProblem
@@ -183,24 +183,46 @@ def test_every_trainer_trains_it(
     assert len(before) == len(list(model.model.parameters()))
 
 
-def test_ppos_teacher_forcing_gives_the_sampling_distribution(
-    either: LanguageModel, task: MathWordProblem, train: list[Problem]
+def test_ppo_pays_for_what_was_written_and_for_nothing_after_it(
+    either: LanguageModel, train: list[Problem], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     env = RefinerVectorEnv(3, problems=train, critic="none", max_turns=1, stop="never")
-    model = either.clone()
+    rollout, stepped = Rollout(either.clone(), env, 1.0), list[str]()
+    remove_dropout(rollout.lm.model)
+    step = env.step
+    monkeypatch.setattr(env, "step", lambda texts: stepped.extend(texts) or step(texts))
+    rollout.begin([2, 150])
+    rollout.write()
+    end = int(either.tokenizer.eos_token_id)
+    rollout.responses[0] = [*either.ids(["one"])[0][:2], end]  # shorter than the other
+    EnvironmentReward(rollout)(rollout.sequences)
+    assert stepped == [*either.texts(rollout.responses), ""] and len(rollout.responses[0]) < len(rollout.responses[1])
+    assert not any(either.pad in row for row in rollout.responses)
+    policy = Policy(rollout.lm, rollout)
+    scores = policy(rollout.sequences).logits[:, :-1].log_softmax(-1)
+    assert rollout.trained_tokens == sum(map(len, rollout.prompts + rollout.responses))
+    for prompt, response, score in zip(rollout.prompts, rollout.responses, scores, strict=True):
+        alone = rollout.lm.teacher_forced(rollout.lm.batch([prompt]), rollout.lm.padded([response]))[0]
+        alone[:, either.pad] = -1e4
+        expected = alone.log_softmax(-1).gather(-1, torch.tensor(response)[:, None])[:, 0]
+        torch.testing.assert_close(score[: len(response), 1], expected, atol=1e-3, rtol=1e-3)
+
+
+def test_there_are_no_logits_over_the_prompt(either: LanguageModel) -> None:
+    """Those over the response are what one pass over both gives."""
+    model, sizes = either.clone(), list[torch.Size]()
     remove_dropout(model.model)
-    policy = Policy(model, Rows(model, env))
-    rows = [2, min(model.pad, 150), 100]
-    query = torch.tensor([[policy.rows.id_of(row)] for row in rows])
-    assert model.pad not in query and policy.rows.rows_of(query) == rows
-    with torch.no_grad():
-        output = policy.generate(query, GenerationConfig(max_new_tokens=8, do_sample=True, top_k=0))
-        logits = policy(output.sequences).logits[:, :-1]
-    responses = output.sequences[:, 1:]
-    live = responses != model.pad
-    sampled = torch.stack(output.scores, 1).log_softmax(-1).gather(2, responses[..., None])[..., 0]
-    forced = logits.log_softmax(-1).gather(2, responses[..., None])[..., 0]
-    assert torch.allclose(sampled[live], forced[live], atol=1e-3)
+    model.model.get_output_embeddings().register_forward_hook(lambda module, given, found: sizes.append(found.shape))
+    batch, responses = model.encode(PROMPTS), model.padded(model.target_rows(TARGETS))
+    logits = model.teacher_forced(batch, responses)
+    assert sizes == [logits.shape] and logits.shape[:2] == responses.shape
+    states = model.states(batch, responses)
+    assert len(sizes) == 1 and states.shape == (*responses.shape, model.model.config.hidden_size)
+    torch.testing.assert_close(model.model.get_output_embeddings()(states), logits)
+    for prompt, target, found in zip(PROMPTS, model.target_rows(TARGETS), logits, strict=True):
+        ids = model.prompt_rows([prompt])[0]
+        whole = model.model(torch.tensor([[*ids, *target]])).logits[0, len(ids) - 1 : -1]
+        torch.testing.assert_close(found[: len(target)], whole, atol=1e-4, rtol=1e-4)
 
 
 def test_ppo_trains_it(decoder: LanguageModel, task: MathWordProblem, train: list[Problem]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 from collections import Counter
@@ -14,6 +15,7 @@ import pytest
 import torch
 from conftest import Seen
 from scipy.stats import chisquare
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from agents.decoding import Decoding, Leaving, NucleusSampling, Row, draws
 from agents.lm import LanguageModel
@@ -24,7 +26,7 @@ from refiner_env.types import Problem
 from trainers.checkpoints import Checkpoints
 from trainers.critic import CriticOptions, train_critic
 from trainers.critic_rl import CriticRLOptions, train_critic_rl
-from trainers.learning import Batch, Learner, fit, scheduled, supervised
+from trainers.learning import Batch, Learner, fit, numbers, scheduled, supervised
 from trainers.refiner import RefinerOptions, train_refiner
 from trainers.runs import Outcome, Run, RunOptions
 from trainers.warm_start import WarmStartOptions, solved, supervised_batches, warm_start
@@ -33,12 +35,17 @@ Gradients = dict[str, torch.Tensor]
 
 
 def gradients(lm: LanguageModel, problems: list[Problem], **options: Any) -> Gradients:
-    """What one backward pass adds."""
+    """What one step's loss adds."""
+    return learned(lm, problems, **options)[1]
+
+
+def learned(lm: LanguageModel, problems: list[Problem], **options: Any) -> tuple[Learner, Gradients]:
+    """A learner that has these problems' gradients, and those."""
     model = lm.clone()
     learner, whole = Learner(model, 1e-3, RunOptions(**options)), solved(problems)
     remove_dropout(model.model)
     learner.backward(whole.uids, whole.prompts, whole.targets)
-    return {name: p.grad for name, p in learner.trained.items() if p.grad is not None}
+    return learner, {name: p.grad for name, p in learner.trained.items() if p.grad is not None}
 
 
 def furthest(a: Gradients, b: Gradients) -> float:
@@ -51,6 +58,60 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(lm: LanguageModel, t
     whole = gradients(lm, train[:7])
     assert furthest(whole, gradients(lm, train[:7], micro_batch="3")) < 1e-4
     assert furthest(whole, gradients(lm, train[:6])) > 1e-2  # or nothing would show
+
+
+def test_parts_of_similar_length_are_little_padding_and_have_the_gradient_of_the_whole(
+    lm: LanguageModel, train: list[Problem], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parted: list[int] = []
+    parts = LanguageModel.parts
+
+    def watched(self: LanguageModel, lengths: list[int], most: int | None) -> list[list[int]]:
+        found = parts(self, lengths, most)
+        parted.append(len(found))
+        return found
+
+    def padding(learner: Learner) -> float:
+        return 1 - learner.lm.passed_tokens / learner.lm.padded_tokens
+
+    sentences = " ".join(p.text for p in train[:3])
+    mixed = [replace(p, text=f"{p.text} {sentences}" if i % 2 else p.text) for i, p in enumerate(train[:40])]
+    monkeypatch.setattr(LanguageModel, "parts", watched)
+    (one, of_one), (other, of_other) = learned(lm, mixed), learned(lm, mixed, micro_batch="10")
+    monkeypatch.setattr(LanguageModel, "parts", lambda self, lengths, most: [list(range(len(lengths)))])
+    whole, of_whole = learned(lm, mixed)
+    assert parted[0] > 1 and parted[1] > parted[0] and one.largest > other.largest == 10
+    assert padding(other) < 0.5 * padding(whole) and padding(one) < 0.8 * padding(whole)
+    assert one.now.tokens == other.now.tokens == whole.now.tokens
+    assert furthest(of_whole, of_one) < 1e-4 and furthest(of_whole, of_other) < 1e-4
+
+
+class Reads(TorchDispatchMode):
+    """Counts the numbers that Python takes from tensors, for each of which it would wait for a GPU."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+def test_nothing_is_read_between_passes_and_one_number_by_the_optimizer(
+    lm: LanguageModel, train: list[Problem]
+) -> None:
+    learner, whole = Learner(lm.clone(), 1e-3, RunOptions(micro_batch="2")), solved(train[:6])
+    with Reads() as the_models:  # transformers looks whether anything is padding
+        batch, targets = (
+            learner.lm.encode(whole.prompts[:2]),
+            learner.lm.padded(learner.lm.target_rows(whole.targets[:2])),
+        )
+        learner.lm.teacher_forced(batch, targets)
+    with Reads() as reads:
+        loss = learner.backward(whole.uids, whole.prompts, whole.targets)
+    assert reads.count == 3 * the_models.count
+    with Reads() as reads:
+        assert learner.move(0.5)
+    assert reads.count == 1 and math.isfinite(numbers({"loss": loss})["loss"])
 
 
 def test_gradient_checkpointing_changes_no_gradient_and_bf16_little(lm: LanguageModel, train: list[Problem]) -> None:
@@ -326,6 +387,9 @@ def test_samples_follow_the_nucleus_of_the_distribution() -> None:
     assert set(counts) == {1, 3, 5}  # the fewest that reach 0.8
     expected = [4_000 * p / 0.9 for p in (0.4, 0.3, 0.2)]
     assert chisquare([counts[1], counts[3], counts[5]], expected).pvalue > 0.001
+    warmer = NucleusSampling(1.0, draws(range(4_000), 1), 2.0)(torch.zeros(4_000, 1), scores).argmax(-1)
+    flatter = 4_000 * (scores[0].double() / 2).softmax(-1)
+    assert chisquare(torch.bincount(warmer, minlength=6).numpy(), flatter.numpy()).pvalue > 0.001
     everything = NucleusSampling(1.0, draws(range(4_000), 1))(torch.zeros(4_000, 1), scores).argmax(-1)
     found = torch.bincount(everything, minlength=6)
     assert chisquare(found.numpy(), (4_000 * chances).numpy()).pvalue > 0.001

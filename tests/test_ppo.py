@@ -7,8 +7,9 @@ import math
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,14 +18,14 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.vector import AutoresetMode
-from transformers import GenerationConfig
 
+from agents.decoding import Batch, Decoding, Row
 from agents.encoder_decoder import EncoderDecoder
-from agents.lm import Batch, Forced, LanguageModel
+from agents.lm import LanguageModel
 from agents.lora import LoraOptions, add_adapter
 from agents.models import open_model
 from baselines import ppo
-from baselines.ppo import Policy, PPOOptions, Rows, remove_dropout, train_ppo
+from baselines.ppo import Policy, PPOOptions, Rollout, remove_dropout, train_ppo
 from benchmarks.train import main
 from refiner_env import RefinerVectorEnv
 from refiner_env.errors import OptionError, TrainingError
@@ -89,30 +90,128 @@ def test_every_dropout_is_removed(lm: LanguageModel) -> None:
     assert model.loss(prompts, targets).mean.item() == model.loss(prompts, targets).mean.item()
 
 
-def test_teacher_forcing_gives_the_sampling_distribution(
-    lm: LanguageModel, task: MathWordProblem, train: list[Problem]
-) -> None:
-    """Logits at position t are those from which response token t was sampled, for every row of a batch."""
-    env = RefinerVectorEnv(
-        4, task=task, problems=train, critic="none", max_turns=1, stop="never", autoreset_mode=AutoresetMode.DISABLED
-    )
-    model = lm.clone()
+@pytest.fixture(params=["encoder-decoder", "decoder-only"])
+def rollout(request: pytest.FixtureRequest, lm: LanguageModel, task: MathWordProblem, train: list[Problem]) -> Rollout:
+    """Responses of a model of either kind to prompts of different lengths, written at a temperature of 0.7."""
+    torch.manual_seed(1)
+    model = lm.clone() if request.param == "encoder-decoder" else open_model("scratch:decoder-tiny", task, train)
+    model.max_new_tokens = 12
     remove_dropout(model.model)
-    policy, query = Policy(model, Rows(model, env)), torch.tensor([[3], [1], [101], [8]])
-    config = GenerationConfig(max_new_tokens=12, do_sample=True, temperature=1.0, top_k=0)
+    env = RefinerVectorEnv(
+        40, task=task, problems=train, critic="none", max_turns=1, stop="never", autoreset_mode=AutoresetMode.DISABLED
+    )
+    found = Rollout(model, env, 0.7)
+    found.begin(range(100, 140))
+    found.write()
+    found.responses[3] = [*found.responses[3][:4], int(model.tokenizer.eos_token_id)]  # or all are as long
+    return found
+
+
+def column(row: Row) -> torch.Tensor:
+    return torch.tensor(row)[:, None]
+
+
+def one_by_one(rollout: Rollout, of: str) -> list[torch.Tensor]:
+    """What each problem's own pass gives, (L, V) or (L, D)."""
+    lm = rollout.lm
+    pairs = zip(rollout.prompts, rollout.responses, strict=True)
+    return [getattr(lm, of)(lm.batch([p]), lm.padded([r]))[0] for p, r in pairs]
+
+
+def test_the_prompts_are_the_environments(rollout: Rollout, train: list[Problem]) -> None:
+    assert rollout.prompts == rollout.lm.prompt_rows([p.text for p in train[100:140]])
+    assert {len(p) for p in rollout.prompts} != {len(rollout.prompts[0])}
+
+
+@pytest.mark.parametrize("micro", [None, 7])
+def test_two_logits_are_as_good_as_a_vocabularys(rollout: Rollout, micro: int | None) -> None:
+    """For the tokens' probabilities at the rollout's temperature and for their gradient, in any order."""
+    rollout.micro = micro
+    parameters = list(rollout.lm.model.parameters())
+    policy, order = Policy(rollout.lm, rollout), torch.arange(40).flip(0)
+    two = policy(rollout.sequences[order]).logits[:, :-1] / 0.7
+    chosen = (rollout.sequences[order, 1:] == 1).long()
+    of_two = two.log_softmax(-1).gather(-1, chosen[..., None])[..., 0].masked_fill(chosen == 0, 0).flip(0)
+    assert rollout.trained_tokens == sum(len(r) for r in rollout.prompts + rollout.responses)
+    of_all = [
+        (logits / 0.7).index_fill(-1, torch.tensor([rollout.lm.pad]), -1e4).log_softmax(-1).gather(-1, row)[:, 0]
+        for logits, row in zip(one_by_one(rollout, "teacher_forced"), map(column, rollout.responses), strict=True)
+    ]
+    for row, expected in zip(of_two, of_all, strict=True):
+        torch.testing.assert_close(row[: len(expected)], expected, atol=1e-4, rtol=1e-4)
+    weights = torch.rand(40)
+    found = torch.autograd.grad((of_two.sum(1) * weights).sum(), parameters)
+    expected_ones = torch.autograd.grad(sum(w * row.sum() for w, row in zip(weights, of_all, strict=True)), parameters)
+    one, other = (torch.cat([g.flatten() for g in gradient]) for gradient in (found, expected_ones))
+    assert (one - other).norm() < 1e-4 * other.norm()
+
+
+def test_a_token_that_is_all_but_certain_has_finite_logits(rollout: Rollout) -> None:
+    """Where nothing is left to other tokens, two logits could only be had from a probability of 1."""
+    head = rollout.lm.model.get_output_embeddings().weight
     with torch.no_grad():
-        output = policy.generate(query, config)
-        logits = policy(output.sequences).logits[:, :-1]
-    responses = output.sequences[:, 1:]
-    live = (responses != policy.lm.pad).cumprod(1).bool()
-    sampled = torch.stack(output.scores, 1).log_softmax(-1).gather(2, responses[..., None])[..., 0]
-    forced = logits.log_softmax(-1).gather(2, responses[..., None])[..., 0]
-    assert torch.allclose(sampled[live], forced[live], atol=1e-4)
-    assert logits.shape[1] == responses.shape[1] and (output.sequences[:, 0] == query[:, 0]).all()
-    # and the prompt of each row is the environment's: row 3 is problem 2
-    single = model.model(**model.encode([train[2].text]), labels=responses[:1]).logits
-    single[..., policy.lm.pad] = -1e4
-    assert torch.allclose(single[0].log_softmax(-1)[live[0]], logits[0].log_softmax(-1)[live[0]], atol=1e-4)
+        head *= 1e3
+    odds = rollout.odds(rollout.lm)
+    log = (odds / 0.7).log_softmax(-1)[..., 1]
+    (gradient,) = torch.autograd.grad(log.sum(), head)
+    assert odds.isfinite().all() and gradient.isfinite().all() and (log > -1e-6).any()
+
+
+def test_values_see_each_token_before_and_the_whole_response_at_last(rollout: Rollout) -> None:
+    states = rollout.states(rollout.lm)
+    assert states.shape[:2] == rollout.sequences.shape
+    for row, prompt, response in zip(states, rollout.prompts, rollout.responses, strict=True):
+        lm, after = rollout.lm, [*response, rollout.lm.pad]
+        expected = lm.states(lm.batch([prompt]), lm.padded([after]))[0]
+        torch.testing.assert_close(row[: len(after)], expected, atol=1e-4, rtol=1e-4)
+    head = rollout.lm.model.get_output_embeddings()
+    logits = head(one_by_one(rollout, "states")[0])
+    expected = one_by_one(rollout, "teacher_forced")[0]
+    # T5 scales its states on the way to logits
+    torch.testing.assert_close(logits / logits.norm(), expected / expected.norm(), atol=1e-4, rtol=1e-3)
+
+
+def test_responses_are_written_at_the_temperature(rollout: Rollout) -> None:
+    """One near 0 is greedy."""
+    model, drawn = rollout.lm, list(rollout.responses)
+    rollout.temperature = 1e-6
+    rollout.write()
+    assert rollout.responses == model.backend.generate(model, rollout.prompts, Decoding(12, never=model.pad)) != drawn
+
+
+def test_each_model_passes_once_over_a_rollout(
+    lm: LanguageModel, task: MathWordProblem, train: list[Problem], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Policy, value model and reference; and with each further epoch, policy and value model."""
+    passes, prompts = Counter[str](), 0
+    batched = EncoderDecoder.prompt_rows
+
+    def watched(of: str) -> None:
+        method = getattr(EncoderDecoder, of)
+
+        def counted(self: EncoderDecoder, *given: Any) -> torch.Tensor:
+            passes[of] += 1
+            return method(self, *given)  # type: ignore[no-any-return]
+
+        monkeypatch.setattr(EncoderDecoder, of, counted)
+
+    def tokenized(self: EncoderDecoder, texts: list[str]) -> list[Row]:
+        nonlocal prompts
+        prompts += 1
+        return batched(self, texts)
+
+    watched("teacher_forced")
+    watched("states")
+    monkeypatch.setattr(EncoderDecoder, "prompt_rows", tokenized)
+    for epochs in (1, 3):
+        model = lm.clone()
+        model.max_new_tokens = 6
+        passes.clear()
+        prompts = 0
+        options = replace(LEARNING, epochs=epochs)
+        _, records = train_ppo(model, task, train, options, token_budget=800)
+        assert passes == {"teacher_forced": (1 + epochs) * len(records), "states": epochs * len(records)}
+        assert prompts == len(records) > 0
 
 
 def test_at_no_learning_rate_the_ratio_is_one_and_the_kl_zero(
@@ -311,11 +410,11 @@ def test_an_update_in_parts_is_the_same_update(
         gradients.append({name: p.grad.clone() for name, p in self.trained.items() if p.grad is not None})
         raise Killed
 
-    def watched(self: EncoderDecoder, batch: Batch, responses: torch.Tensor, *, states: bool = False) -> Forced:
+    def watched(self: EncoderDecoder, batch: Batch, responses: torch.Tensor) -> torch.Tensor:
         if len(responses) > limit:
             raise RuntimeError("CUDA out of memory.")
         largest.append(len(responses))
-        return forced(self, batch, responses, states=states)
+        return forced(self, batch, responses)
 
     monkeypatch.setattr(Learner, "move", watched_move)
     monkeypatch.setattr(EncoderDecoder, "teacher_forced", watched)

@@ -15,6 +15,7 @@ from conftest import Seen
 from gymnasium.vector import AutoresetMode
 
 from agents.critic import LearnedCritic
+from agents.encoder_decoder import EncoderDecoder
 from agents.generator import Generator, Retrier
 from agents.lm import LanguageModel
 from agents.prompts import HINT, PREVIOUS, critic_prompts, generator_prompt
@@ -401,9 +402,9 @@ class Ledger(Learner):
 
     def backward(  # type: ignore[override]
         self, uids: list[str], prompts: list[str], targets: list[str], weight: float = 1.0
-    ) -> float:
+    ) -> torch.Tensor:
         self.calls.append((prompts, targets, weight))
-        return 0.0
+        return torch.zeros(())
 
 
 def test_a_step_shows_last_hypothesis_and_feedback_and_drops_what_is_solved(
@@ -489,6 +490,55 @@ def test_gradients_of_turns_add_up(lm: LanguageModel, task: MathWordProblem, tra
     once.backward([], *texts)
     for a, b in zip(twice.lm.model.parameters(), once.lm.model.parameters(), strict=True):
         assert torch.allclose(a.grad, b.grad, atol=1e-6)  # type: ignore[arg-type]
+
+
+def test_each_turns_graph_is_gone_before_the_next_turn(
+    lm: LanguageModel, task: MathWordProblem, train: list[Problem], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that memory does not grow with the turns."""
+    kept = 0
+    before: list[int] = []
+
+    class Saved:
+        """A tensor that waits for its backward pass."""
+
+        def __init__(self, tensor: torch.Tensor) -> None:
+            nonlocal kept
+            kept += 1
+            self.tensor = tensor
+
+        def __del__(self) -> None:
+            nonlocal kept
+            kept -= 1
+
+    forced, after = EncoderDecoder.teacher_forced, list[int]()
+
+    def watched(self: EncoderDecoder, *given: torch.Tensor) -> torch.Tensor:
+        before.append(kept)
+        logits = forced(self, *given)
+        after.append(kept)
+        return logits
+
+    def propose(places: Sequence[int], observations: Observations, seed: int) -> list[str]:
+        return ["nonsense"] * len(places)
+
+    monkeypatch.setattr(EncoderDecoder, "teacher_forced", watched)
+    with torch.autograd.graph.saved_tensors_hooks(Saved, lambda saved: saved.tensor):
+        refiner_step(Learner(lm.clone(), 1e-3), loop(task, train), [0, 1, 2, 3], propose, SMALL, 0)
+    assert before == [0, 0, 0] and len(after) == 3 and min(after) > 100
+
+
+def test_a_solved_problem_costs_nothing_more(lm: LanguageModel, task: MathWordProblem, train: list[Problem]) -> None:
+    def cost(places: list[int], turns: int) -> int:
+        def propose(wanted: Sequence[int], observations: Observations, seed: int) -> list[str]:
+            return [(train[i].gold or "") if i % 2 else "number9 EOS" for i in wanted]
+
+        learner = Learner(lm.clone(), 1e-3)
+        refiner_step(learner, loop(task, train, turns), places, propose, replace(SMALL, turns=turns), 0)
+        return learner.now.tokens
+
+    assert cost([1, 3], 3) == cost([1, 3], 1) and cost([0, 2], 3) > 3 * cost([0, 2], 1)  # feedback is read, too
+    assert cost([0, 1, 2, 3], 3) == cost([0, 2], 3) + cost([1, 3], 1)
 
 
 @pytest.mark.parametrize("source", refiner.SOURCES)

@@ -67,35 +67,36 @@ class Learner:
         targets: Sequence[str],
         weight: float = 1.0,
         weights: Sequence[float] | None = None,
-    ) -> float:
-        """Add the gradient of `weight` times the loss (`LanguageModel.loss`) over all processes.
+    ) -> torch.Tensor:
+        """Add the gradient of `weight` times the loss (`LanguageModel.loss`) over all processes, part by part.
 
         Args:
             uids: which problems these are, for messages.
             prompts, targets, weights: this process's share.
 
         Returns:
-            The loss before `weight`, over all processes.
+            The loss before `weight`, scalar: what this process adds to that of all. Nothing waits for it.
         """
         self.uids += uids
-        size = min(len(prompts), self.micro or len(prompts)) or 1
-        self.largest = max(self.largest, size)
-        chunks = [slice(start, start + size) for start in range(0, len(prompts), size)]
-        alone = len(chunks) == 1 and processes().num_processes == 1
+        lengths = [len(p) + len(t) for p, t in zip(self.lm.ids(prompts), self.lm.ids(targets), strict=True)]
+        parts = self.lm.parts(lengths, self.micro)
+        self.largest = max(self.largest, *map(len, parts), 0)
+        alone = len(parts) == 1 and processes().num_processes == 1
         (count,) = [0.0] if alone else total(self.lm.loss_count(targets, weights))
-        summed = 0.0
+        summed = torch.zeros((), device=self.lm.model.device)
         average, idle = 1, 0
         if self.placement.sharded:  # gradients are divided by the number of processes, and all pass equally often
-            average, idle = processes().num_processes, max(gathered([len(chunks)])) - len(chunks)
-        for chunk in chunks:
-            loss = self.placement.loss(prompts[chunk], targets[chunk], weights[chunk] if weights is not None else None)
+            average, idle = processes().num_processes, max(gathered([len(parts)])) - len(parts)
+        for places in parts:
+            mine = [weights[i] for i in places] if weights is not None else None
+            loss = self.placement.loss([prompts[i] for i in places], [targets[i] for i in places], mine)
             count = count or loss.count
             self.placement.backward(loss.total * (weight * average / count))
-            summed += loss.total.item()
+            summed += loss.total.detach()
             self.now.tokens += loss.tokens
         for _ in range(idle):
             self.placement.backward(self.placement.loss([""], [""]).total * 0.0)
-        return total(summed)[0] / count if count else 0.0
+        return summed / (count or 1)
 
     def whole(self) -> contextlib.AbstractContextManager[None]:
         """Inside, the model may generate; all processes enter and leave."""
@@ -177,14 +178,17 @@ class Batch:
 def supervised(batch_of: Callable[[int], Batch]) -> Step:
     """The step that learns the targets of batch `number`."""
 
-    def step(learner: Learner, number: int) -> dict[str, float]:
+    def step(learner: Learner, number: int) -> Figures:
         mine = batch_of(number).share()
         return {"loss": learner.backward(mine.uids, mine.prompts, mine.targets)}
 
     return step
 
 
-Step = Callable[[Learner, int], Mapping[str, float]]
+Figures = Mapping[str, float | torch.Tensor]
+"""By name. Tensors are what this process adds to those of all, read when the step is done; numbers are the same in all.
+"""
+Step = Callable[[Learner, int], Figures]
 """(learner, number of the step from 0) -> its figures. It calls `backward`, and depends on nothing but the learner's
 weights, the run's seed and the number."""
 Score = Callable[[], Mapping[str, float]]
@@ -383,7 +387,15 @@ def _one_step(
                 f"{limit} steps in a row had no finite gradient; the last one's problems were {shown}. Training stops,"
                 f" {kept}: begin anew with a lower learning rate or a smaller --run.clip."
             )
-    return figures
+    return numbers(figures)
+
+
+def numbers(figures: Figures) -> dict[str, float]:
+    """The figures of all processes. All tensors are read at once, for a GPU has to finish before the first."""
+    tensors = {name: value for name, value in figures.items() if isinstance(value, torch.Tensor)}
+    read = total(*torch.stack(list(tensors.values())).tolist()) if tensors else []
+    summed = dict(zip(tensors, read, strict=True))
+    return {name: summed[name] if name in summed else float(value) for name, value in figures.items()}
 
 
 def seed_step(seed: int, number: int) -> None:

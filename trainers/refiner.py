@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 from gymnasium.vector import AutoresetMode
 
 from agents.generator import Generator
@@ -30,7 +31,7 @@ from refiner_env.options import option
 from refiner_env.types import Critic, Observations, Problem, Task
 from trainers.batches import batch
 from trainers.evaluation import turn_figures
-from trainers.learning import Learner, fit, step_seed
+from trainers.learning import Figures, Learner, fit, step_seed
 from trainers.processes import most_of, share, total
 from trainers.rollout import CRITIC_TIMEOUT, ON_CRITIC_FAILURE, play, select
 from trainers.runs import Outcome, Run
@@ -100,7 +101,7 @@ def train_refiner(
         autoreset_mode=AutoresetMode.DISABLED,
     )
 
-    def step(learner: Learner, number: int) -> dict[str, float]:
+    def step(learner: Learner, number: int) -> Figures:
         judge.seed(step_seed(run.seed, "critic", number))
         order = batch(len(train), options.batch_size, step_seed(run.seed, "problems"), number)
         return refiner_step(learner, env, share(order), propose, options, step_seed(run.seed, "hypotheses", number))
@@ -136,18 +137,18 @@ def train_refiner(
 
 def refiner_step(
     learner: Learner, env: RefinerVectorEnv, places: Sequence[int], propose: Propose, options: RefinerOptions, seed: int
-) -> dict[str, float]:
+) -> Figures:
     """Gradients of all turns on this process's problems.
 
     Returns:
-        Over all processes: the loss per target token of the first turn and of the last that was reached, and the share
-        of the problems that hypotheses have solved on the way.
+        The loss per target token of the first turn and of the last that was reached, and the share of the problems that
+        hypotheses have solved on the way.
     """
     problems = env.referee.problems
     weights = turn_weights(options)
     observations, _ = env.reset(options={"index": places})
     active = np.arange(len(places))
-    losses: list[float] = []
+    losses: list[torch.Tensor] = []
     solved = 0.0
     for turn, weight in enumerate(weights):
         left, begun = total(len(active), len(places))
