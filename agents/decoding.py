@@ -1,7 +1,8 @@
 """Decoding back ends: tokens of prompts in, tokens of completions out.
 
 `transformers` is the reference, the library's own `generate`. `leaving` decodes the same, but completions that have
-ended leave the batch, so that one that goes on for long costs the others nothing.
+ended leave the batch, so that one that goes on for long costs the others nothing. Models whose weights stay may be
+converted for `ctranslate2` (`agents/ctranslate2.py`); which it is to be, `refiner_env/decoding.py` knows.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ import numpy as np
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedModel
 
+from refiner_env.decoding import AUTO
+from refiner_env.errors import OptionError
+
 if TYPE_CHECKING:
     from agents.lm import LanguageModel
 
@@ -23,7 +27,7 @@ Row = list[int]
 """The tokens of one text."""
 Batch = dict[str, torch.Tensor]
 """`input_ids` and `attention_mask` of prompts, each (N, P), on the model's device."""
-DEFAULT = "leaving"
+DEFAULT, REFERENCE = "leaving", "transformers"
 WASTE, FEWEST = 0.1, 16
 """A batch of prompts is parted where more than this share of it is padding; the parts hold at least so many."""
 LEAVE = 0.25
@@ -50,7 +54,9 @@ class Decoding:
 class Backend(ABC):
     """Writes completions, and says how likely given ones are."""
 
-    name: ClassVar[str]
+    name: str
+    frozen: ClassVar[bool] = False
+    """Whether it decodes the model as it was when this was made, whatever training makes of it."""
 
     @abstractmethod
     def generate(self, lm: LanguageModel, prompts: Sequence[Row], decoding: Decoding) -> list[Row]:
@@ -73,7 +79,7 @@ class Backend(ABC):
 class Transformers(Backend):
     """The reference: `generate` of the library."""
 
-    name = "transformers"
+    name = REFERENCE
     options: ClassVar[Mapping[str, Any]] = {}
 
     def generate(self, lm: LanguageModel, prompts: Sequence[Row], decoding: Decoding) -> list[Row]:
@@ -95,7 +101,7 @@ class Transformers(Backend):
 class Leaving(Transformers):
     """The reference's preparation with a loop of our own, which ended completions leave."""
 
-    name = "leaving"
+    name = DEFAULT
 
 
 def by_length(lengths: Sequence[int], most: int) -> list[list[int]]:
@@ -162,6 +168,30 @@ def leaving(
 
 Leaving.options = {"custom_generate": leaving}
 BACKENDS: dict[str, Backend] = {backend.name: backend for backend in (Transformers(), Leaving())}
+
+
+def freeze(lm: LanguageModel, choice: str) -> str:
+    """Give a model whose weights stay the back end that is chosen, one of `refiner_env.decoding.DECODERS`.
+
+    Returns:
+        Why it is not a faster one, where `auto` could not take that; else "".
+
+    Raises:
+        OptionError: the back end that is asked for cannot decode this model.
+    """
+    if choice in BACKENDS:
+        lm.backend = BACKENDS[choice]
+        return ""
+    from agents.ctranslate2 import CTranslate2
+
+    try:
+        lm.backend = CTranslate2(lm, "int8" if choice == "ctranslate2-int8" else "float32")
+    except OptionError as error:
+        if choice != AUTO:
+            raise
+        lm.backend = BACKENDS[DEFAULT]
+        return str(error)
+    return ""
 
 
 def draws(seeds: Sequence[int], length: int) -> torch.Tensor:
