@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 CACHE = "REFINER_CACHE"
 """The environment variable that names the folder of converted models."""
-BATCH = 32
-"""Prompts in one batch at most: smaller ones stay in the processor's caches."""
+SCORED = 16
+"""Texts that are scored at once, at most: smaller batches hold less padding, and every token is computed at once."""
 PROBES, LENGTH, TOLERANCE = 8, 16, {"float32": 1e-3, "int8": 0.5}
 """A converted model is asked for so many completions of this length, and for log-probabilities, which have to be those
 of the model itself within so much a token."""
@@ -48,7 +48,7 @@ class CTranslate2(Leaving):
     frozen = True
 
     def __init__(self, lm: LanguageModel, compute_type: str = "float32") -> None:
-        self.name = "ctranslate2" if compute_type == "float32" else f"ctranslate2-{compute_type}"  # type: ignore[misc]
+        self.name = "ctranslate2" if compute_type == "float32" else f"ctranslate2-{compute_type}"
         if not find_spec("ctranslate2"):
             raise OptionError(f"{self.name} is not installed: pip install -e '.[fast]' in the checkout.")
         if lm.model.device.type != "cpu":
@@ -61,9 +61,7 @@ class CTranslate2(Leaving):
         folder = converted(lm)
         kind = Translator if self.translates else Generator
         try:
-            self.model: Any = kind(
-                str(folder), compute_type=compute_type, inter_threads=self.threads, intra_threads=1
-            )
+            self.model: Any = kind(str(folder), compute_type=compute_type, inter_threads=self.threads, intra_threads=1)
         except (RuntimeError, ValueError) as error:
             raise OptionError(f"{self.name} cannot read {folder}: {reason(error)} Delete that folder.") from None
         with lm.inferring():
@@ -82,7 +80,7 @@ class CTranslate2(Leaving):
         return written
 
     def log_probabilities(self, lm: LanguageModel, prompts: Sequence[Row], targets: Sequence[Row]) -> list[float]:
-        options = {"max_batch_size": self._at_once(lm, len(prompts)), "max_input_length": 0}
+        options = {"max_batch_size": self._shared(min(SCORED, lm.most_at_once), prompts), "max_input_length": 0}
         if self.translates:  # which adds the end by itself
             end = lm.start["eos_token_id"]
             rows = [target[:-1] if target[-1:] == [end] else target for target in targets]
@@ -94,7 +92,8 @@ class CTranslate2(Leaving):
 
     def _write(self, lm: LanguageModel, prompts: Sequence[Row], most: int, **options: Any) -> list[list[Row]]:
         """Greedy completions of each prompt."""
-        options |= {"beam_size": 1, "return_end_token": True, "max_batch_size": self._at_once(lm, len(prompts))}
+        at_once = self._shared(lm.most_at_once, prompts)
+        options |= {"beam_size": 1, "return_end_token": True, "max_batch_size": at_once}
         named = self._named(prompts)
         if self.translates:
             lengths = {"max_decoding_length": most, "min_decoding_length": 0, "max_input_length": 0}
@@ -107,9 +106,9 @@ class CTranslate2(Leaving):
     def _named(self, rows: Sequence[Row]) -> list[list[str]]:
         return [[self.tokens[token] for token in row] for row in rows]
 
-    def _at_once(self, lm: LanguageModel, prompts: int) -> int:
-        """Prompts in one batch, of which every thread gets some."""
-        return max(1, min(lm.most_at_once, BATCH, -(-prompts // self.threads)))
+    def _shared(self, most: int, prompts: Sequence[Row]) -> int:
+        """How many of the prompts make a batch, so that every thread has one to work at."""
+        return max(1, min(most, -(-len(prompts) // self.threads)))
 
     def _check(self, lm: LanguageModel, tolerance: float) -> None:
         """Compare with the model itself on random text.

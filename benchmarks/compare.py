@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from agents.decoding import DEFAULT
 from agents.models import check_spec
 from benchmarks.arms import Row, Training, critic_quality, evaluations, rows_of
 from benchmarks.folders import check_folder_options, claim
@@ -119,6 +120,7 @@ def compare(
         "data_sizes": {name: len(part) for name, part in splits.parts.items()},
         "commit": _commit(),
         "device": _device(),
+        "decoding": DEFAULT,
         "versions": {p: importlib.metadata.version(p) for p in PACKAGES} | {"python": platform.python_version()},
     }
     _claim(folder, header, options, resume=resume, overwrite=overwrite)

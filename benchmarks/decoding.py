@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import torch
 
@@ -42,15 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     with lm.inferring():
         wanted, found = (backend.generate(lm, prompts, decoding) for backend in backends.values())
         right, logs = (b.log_probabilities(lm, prompts[few], targets[few]) for b in backends.values())
-        speeds = {
-            "greedy": {
-                name: lambda b=b: b.generate(lm, prompts[few], decoding) for name, b in backends.items()
-            },
-            "log-probabilities": {
-                name: lambda b=b: b.log_probabilities(lm, prompts[few], targets[few]) for name, b in backends.items()
-            },
-        }
-        times = {work: fastest(contenders, args.rounds) for work, contenders in speeds.items()}
+        greedy = {name: partial(b.generate, lm, prompts[few], decoding) for name, b in backends.items()}
+        scored = {name: partial(b.log_probabilities, lm, prompts[few], targets[few]) for name, b in backends.items()}
+        times = {"greedy": fastest(greedy, args.rounds), "log-probabilities": fastest(scored, args.rounds)}
     differing = [i for i, (a, b) in enumerate(zip(wanted, found, strict=True)) if a != b]
     for i in differing:
         print(f"{problems[i].uid}\n  {lm.texts(wanted[i : i + 1])[0]}\n  {lm.texts(found[i : i + 1])[0]}")
@@ -64,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def fastest(contenders: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+def fastest(contenders: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
     """Seconds that each takes, at best, in turn."""
     taken: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(rounds):

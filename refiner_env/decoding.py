@@ -43,6 +43,12 @@ def frozen(choice: str) -> Iterator[Used]:
         _CHOSEN.reset(token)
 
 
+def told(used: Used) -> str:
+    """What models decode by, in a line; "" where there are none."""
+    named = [f"{name} ({why})" if why else name for name, why in used.items()]
+    return f"Decoded by {' and '.join(named)}." if named else ""
+
+
 def chosen() -> tuple[str, Used] | None:
     """The choice, and where to write what came of it; None where models may be trained."""
     return _CHOSEN.get()
