@@ -2,7 +2,7 @@
 
 A model is converted once, from its weights in memory, and kept in a cache. There its vocabulary is "0", "1", "2" and so
 on, the numbers of the tokens, so that what a tokenizer holds or lacks makes no difference. Sampling by numbers drawn
-beforehand is not CTranslate2's, and stays with the model itself.
+beforehand is not CTranslate2's, and stays with the model itself; so does beam search (`LanguageModel.likeliest`).
 """
 
 from __future__ import annotations
@@ -73,10 +73,14 @@ class CTranslate2(Leaving):
         most, first = decoding.max_new_tokens, decoding.not_first
         written = [row for (row,) in self._write(lm, prompts, most)]
         forbidden = [i for i, row in enumerate(written) if row[0] == first]
-        # The two likeliest first tokens, each with its greedy completion.
-        both = self._write(lm, [prompts[i] for i in forbidden], most, num_hypotheses=2, return_alternatives=True)
-        for i, rows in zip(forbidden, both, strict=True):
-            written[i] = next(row for row in rows if row[0] != first)
+        again = [prompts[i] for i in forbidden]
+        if self.translates:  # the two likeliest first tokens, each with its greedy completion
+            both = self._write(lm, again, most, num_hypotheses=2, return_alternatives=True)
+            others = [next(row for row in rows if row[0] != first) for rows in both]
+        else:  # of decoder-only models it returns parts of longer prompts as alternatives
+            others = super().generate(lm, again, decoding)
+        for i, row in zip(forbidden, others, strict=True):
+            written[i] = row
         return written
 
     def log_probabilities(self, lm: LanguageModel, prompts: Sequence[Row], targets: Sequence[Row]) -> list[float]:
