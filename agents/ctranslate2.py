@@ -180,8 +180,9 @@ def _convert(lm: LanguageModel, folder: Path) -> None:
 
         def _load(self) -> Any:
             spec = super()._load()
-            # It reads this from tie_word_embeddings, which transformers 5 has set in every T5.
-            if getattr(lm.model.config, "scale_decoder_outputs", True) is False:
+            # It reads from tie_word_embeddings whether a T5 scales, which transformers 5 sets in every one.
+            config = lm.model.config
+            if not getattr(config, "scale_decoder_outputs", config.model_type != "mt5"):
                 spec.decoder.scale_outputs = 1.0
             return spec
 

@@ -17,6 +17,8 @@ from transformers import (
     GPT2LMHeadModel,
     GPTNeoConfig,
     GPTNeoForCausalLM,
+    MT5Config,
+    MT5ForConditionalGeneration,
     T5Config,
     T5ForConditionalGeneration,
 )
@@ -205,8 +207,18 @@ def test_a_completion_may_be_empty(tiny: LanguageModel) -> None:
 def other(kind: str, tokenizer: Any) -> LanguageModel:
     """A small untrained model of another kind."""
     torch.manual_seed(0)
-    special = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
-    t5 = {"d_model": 32, "d_ff": 64, "d_kv": 8, "num_heads": 4, "num_layers": 2, "decoder_start_token_id": 0}
+    special = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
+    special["vocab_size"] = len(tokenizer)
+    t5: dict[str, Any] = {
+        "d_model": 32,
+        "d_ff": 64,
+        "d_kv": 8,
+        "num_heads": 4,
+        "num_layers": 2,
+        "decoder_start_token_id": 0,
+    }
+    if kind == "mt5":
+        return EncoderDecoder(MT5ForConditionalGeneration(MT5Config(**t5, **special)), tokenizer)
     if kind in ("flan", "penalised"):
         config = T5Config(**t5, **special, feed_forward_proj="gated-gelu", tie_word_embeddings=False)
         lm = EncoderDecoder(T5ForConditionalGeneration(config), tokenizer)
@@ -220,7 +232,7 @@ def other(kind: str, tokenizer: Any) -> LanguageModel:
 
 
 @needs_ctranslate2
-@pytest.mark.parametrize("kind", ["flan", "gpt2"])
+@pytest.mark.parametrize("kind", ["flan", "mt5", "gpt2"])
 def test_other_kinds_are_decoded_too(kind: str, llama: LanguageModel) -> None:
     lm = other(kind, llama.tokenizer)
     made = backend("ctranslate2", lm)
@@ -232,7 +244,9 @@ def test_other_kinds_are_decoded_too(kind: str, llama: LanguageModel) -> None:
 
 
 @needs_ctranslate2
-@pytest.mark.parametrize(("kind", "why"), [("neo", "models of the kind GPTNeo"), ("penalised", "writes what the model")])
+@pytest.mark.parametrize(
+    ("kind", "why"), [("neo", "models of the kind GPTNeo"), ("penalised", "writes what the model")]
+)
 def test_what_it_cannot_decode_is_refused_in_a_line_and_auto_takes_another(
     kind: str, why: str, llama: LanguageModel
 ) -> None:
