@@ -2,7 +2,8 @@
 
 `transformers` is the reference, the library's own `generate`. `leaving` decodes the same, but completions that have
 ended leave the batch, so that one that goes on for long costs the others nothing. `compiled` decodes in compiled
-graphs of fixed shapes.
+graphs of fixed shapes. Models whose weights stay may be converted for `ctranslate2` (`agents/ctranslate2.py`); which it
+is to be, `refiner_env/decoding.py` knows.
 """
 
 from __future__ import annotations
@@ -11,11 +12,14 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from transformers import CompileConfig, LogitsProcessor, LogitsProcessorList, PreTrainedModel
+
+from refiner_env.decoding import AUTO
+from refiner_env.errors import OptionError
 
 if TYPE_CHECKING:
     from agents.lm import LanguageModel
@@ -24,7 +28,7 @@ Row = list[int]
 """The tokens of one text."""
 Batch = dict[str, torch.Tensor]
 """`input_ids` and `attention_mask` of prompts, each (N, P), on the model's device."""
-DEFAULT = "leaving"
+DEFAULT, REFERENCE = "leaving", "transformers"
 WASTE, FEWEST = 0.1, 16
 """A batch of prompts is parted where more than this share of it is padding; the parts hold at least so many."""
 LEAVE = 0.25
@@ -55,7 +59,7 @@ class Decoding:
 class Backend(ABC):
     """Writes completions, and says how likely given ones are."""
 
-    name: ClassVar[str]
+    name: str
 
     @abstractmethod
     def generate(self, lm: LanguageModel, prompts: Sequence[Row], decoding: Decoding) -> list[Row]:
@@ -78,7 +82,7 @@ class Backend(ABC):
 class Transformers(Backend):
     """The reference: `generate` of the library."""
 
-    name = "transformers"
+    name = REFERENCE
 
     def options(self, lm: LanguageModel) -> dict[str, Any]:
         """What `generate` is told beside the decoding."""
@@ -113,7 +117,7 @@ class Transformers(Backend):
 class Leaving(Transformers):
     """The reference's preparation with a loop of our own, which ended completions leave."""
 
-    name = "leaving"
+    name = DEFAULT
 
     def options(self, lm: LanguageModel) -> dict[str, Any]:
         return {"custom_generate": leaving}
@@ -201,6 +205,30 @@ def leaving(
 
 
 BACKENDS: dict[str, Backend] = {backend.name: backend for backend in (Transformers(), Leaving(), Compiled())}
+
+
+def freeze(lm: LanguageModel, choice: str) -> str:
+    """Give a model whose weights stay the back end that is chosen, one of `refiner_env.decoding.DECODERS`.
+
+    Returns:
+        Why it is not a faster one, where `auto` could not take that; else "".
+
+    Raises:
+        OptionError: the back end that is asked for cannot decode this model.
+    """
+    if choice in BACKENDS:
+        lm.backend = BACKENDS[choice]
+        return ""
+    from agents.ctranslate2 import CTranslate2
+
+    try:
+        lm.backend = CTranslate2(lm, "int8" if choice == "ctranslate2-int8" else "float32")
+    except OptionError as error:
+        if choice != AUTO:
+            raise
+        lm.backend = BACKENDS[DEFAULT]
+        return str(error)
+    return ""
 
 
 def draws(seeds: Sequence[int], length: int) -> torch.Tensor:

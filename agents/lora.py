@@ -166,6 +166,11 @@ def _equal(a: torch.Tensor, b: torch.Tensor) -> bool:
     return torch.equal(left, right.to(left.device))
 
 
+def merged(lm: LanguageModel) -> PreTrainedModel:
+    """The model; where an adapter stands beside it, a copy of the base with the adapter worked in."""
+    return copy.deepcopy(lm.model).merge_and_unload() if is_adapted(lm) else lm.model
+
+
 def merge(lm: LanguageModel) -> None:
     """Work the adapter into a copy of the base, which others may share: a plain model again."""
-    lm.model = copy.deepcopy(lm.model).merge_and_unload()
+    lm.model = merged(lm)

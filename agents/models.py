@@ -20,11 +20,13 @@ from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
 from agents import decoder_only, encoder_decoder
 from agents.decoder_only import DecoderOnly
+from agents.decoding import freeze
 from agents.encoder_decoder import EncoderDecoder
 from agents.lm import LanguageModel
 from agents.lora import FULL, base_of, load_adapter, quantization
 from agents.tokenizer import train_tokenizer
 from data.negatives import critic_pairs
+from refiner_env.decoding import chosen
 from refiner_env.errors import CheckpointError, UnknownNameError, did_you_mean
 from refiner_env.trust import TRUST, is_trusted
 from refiner_env.types import Problem, Task
@@ -77,7 +79,8 @@ def load_model(name_or_path: str | Path, *, bits: str = FULL, **config: Any) -> 
 
     An adapter comes with its base, and shares it with other adapters that are loaded (`agents/lora.py`). Weights are
     read from safetensors alone, since a pickle may run anything. No code that comes with a model is run unless it is
-    trusted (`refiner_env/trust.py`).
+    trusted (`refiner_env/trust.py`). Where weights are to stay, it gets the back end that is chosen for such models
+    (`refiner_env/decoding.py`).
 
     Args:
         bits: "32" for full precision; "8" or "4" for a base that bitsandbytes quantizes, to train an adapter beside it.
@@ -119,6 +122,10 @@ def load_model(name_or_path: str | Path, *, bits: str = FULL, **config: Any) -> 
         ) from None
     if not quantized:
         lm.model.to(pick_device())
+        if choice := chosen():
+            decoding, used = choice
+            why = freeze(lm, decoding)
+            used[lm.backend.name] = why
     return lm
 
 

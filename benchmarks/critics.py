@@ -6,7 +6,7 @@ import json
 import random
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from data import DataOptions, load_splits
 from data.negatives import CriticPair, critic_pair, critic_pairs
 from refiner_env.agreement import CriticFigures
 from refiner_env.critics import Boundary, TimedCritic, resolve_critic
+from refiner_env.decoding import DECODING, Used, frozen, told
 from refiner_env.errors import DataError, OptionError, RefinerError
 from refiner_env.options import Parser, add_options, option, read_options, section
 from refiner_env.records import read_episodes
@@ -43,6 +44,7 @@ class CriticsOptions:
     )
     right_share: float = option(0.25, "share of right hypotheses among the perturbed ones", low=0.0, high=1.0)
     batch_size: int = option(64, "hypotheses in one call", low=1)
+    decoding: str = DECODING
     timeout: float = option(0.0, "seconds that one call may take; 0 for any", low=0.0)
     seed: int = option(0, "of the perturbations and of random critics", low=0)
     split: str = option("test", "which problems", choices=("train", "dev", "test"))
@@ -62,6 +64,8 @@ class Line:
     calls_per_s: float
     failure: str = ""
     """Why it failed first."""
+    decoding: str = ""
+    """What decodes its models, where it has any."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -83,13 +87,22 @@ def main(argv: Sequence[str]) -> int:
     task = resolve_task(options.task)
     if "human" in options.critics:
         raise OptionError("refiner critics times what it asks: let a person review with refiner replay --critic human.")
-    critics = {name: resolve_critic(name, task) for name in options.critics}
+    critics: dict[str, tuple[Critic, Used]] = {}
+    for name in options.critics:
+        with frozen(options.decoding) as used:
+            critics[name] = resolve_critic(name, task), used
     pairs = recorded(task, args.episodes) if args.episodes else perturbed(task, options)
-    lines = [review(name, critic, task, pairs, options) for name, critic in critics.items()]
+    lines = [
+        replace(review(name, critic, task, pairs, options), decoding=", ".join(used))
+        for name, (critic, used) in critics.items()
+    ]
     where = args.episodes or f"{options.split} problems of {options.data.source}, perturbed"
     console = Console(markup=False, emoji=False)  # names of critics may hold brackets
     console.print(_table(f"{task.name}: {len(pairs)} hypotheses ({where})", lines))
     console.print(EXPLAINED.format(batch_size=options.batch_size), highlight=False, soft_wrap=True)
+    for name, (_, used) in critics.items():
+        if used:
+            console.print(f"{name}: {told(used)}", highlight=False, soft_wrap=True)
     for line in lines:
         if line.failure:
             console.print(f"{line.critic} failed first: {line.failure}", highlight=False, markup=False, soft_wrap=True)

@@ -16,6 +16,7 @@ from benchmarks.original import NAMES
 from benchmarks.statistics import interval
 from data import DataOptions, content_hash, load_splits
 from refiner_env.critics import resolve_critic
+from refiner_env.decoding import DECODING, frozen, told
 from refiner_env.errors import OptionError, RefinerError
 from refiner_env.options import Parser, add_options, option, read_options, section
 from refiner_env.records import write_episodes
@@ -38,6 +39,7 @@ class EvaluateOptions:
     history: int = option(1, "last turns that the generator reads, as it was trained", low=1, high=16)
     on_critic_failure: str = ON_CRITIC_FAILURE
     critic_timeout: float = CRITIC_TIMEOUT
+    decoding: str = DECODING
     split: str = option("test", "which problems", choices=("train", "dev", "test"))
     data: DataOptions = section(DataOptions, "problems")
 
@@ -72,12 +74,14 @@ def main(argv: Sequence[str]) -> int:
 def evaluate(options: EvaluateOptions, out: Path | None, console: Console, record: Path | None = None) -> None:
     """Print, and write if asked, the figures after each turn; and write the episodes if asked."""
     task = resolve_task(options.task)
-    critic = resolve_critic(options.critic, task)
+    with frozen(options.decoding) as critics:
+        critic = resolve_critic(options.critic, task)
     splits = load_splits(task, options.data)
     problems = splits.parts[options.split]
     if not problems:
         raise OptionError(f"The {options.split} split of {splits.name!r} is empty: choose another --split.")
-    agent = Generator(load_model(options.generator))
+    with frozen(options.decoding) as generators:
+        agent = Generator(load_model(options.generator))
     episodes = play(
         agent,
         task,
@@ -103,6 +107,8 @@ def evaluate(options: EvaluateOptions, out: Path | None, console: Console, recor
         "split": options.split,
         "data": splits.name,
         "data_hash": content_hash(splits),
+        "decoding": ", ".join(generators),
+        "critic_decoding": ", ".join(critics),
     }
     lines = []
     for turn in range(1, options.turns + 1):
@@ -120,6 +126,7 @@ def evaluate(options: EvaluateOptions, out: Path | None, console: Console, recor
         )
         lines.append(json.dumps({**labels, **asdict(f)}))
     console.print(table)
+    console.print(told(generators | critics), highlight=False, soft_wrap=True)
     if failed:
         console.print(f"The critic failed first: {failed}", highlight=False, markup=False, soft_wrap=True)
     if by_gold:

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from refiner_env.critics.human import HELP, QUIT, Reader, read_line, sentences, written
 from refiner_env.critics.naming import CRITIC_ACTS
+from refiner_env.decoding import DECODING, frozen
 from refiner_env.errors import OptionError, UnknownNameError
 from refiner_env.options import Parser, add_options, option, read_options
 from refiner_env.problems import ProceduralProblems
@@ -40,6 +41,7 @@ class PlayOptions:
 
     critic: str = option("", "who answers you as generator, in place of the environment's own critic")
     generator: str = option("scripted", "who answers you as critic: scripted, or a trained generator's folder")
+    decoding: str = DECODING
     max_turns: int = option(4, "hypotheses per problem", low=1, high=100)
     seed: int = option(0, "of the problems, and of what critic and editor draw", low=0)
     level: str = option("", "how hard the problems are, if not as the task has it by default")
@@ -98,10 +100,11 @@ def seated(name: str, role: str, options: PlayOptions, record: Path | None, read
 
     settings: dict[str, Any] = {"problems": problems, "max_turns": options.max_turns, "disable_env_checker": True}
     env: Environment
-    if role == "critic":
-        env = gym.make(f"Refiner/{task.name}.{CRITIC_ACTS}-v0", generator=options.generator, **settings)
-    else:
-        env = gym.make(id, critic=critic, on_critic_failure="record", **settings)
+    with frozen(options.decoding):
+        if role == "critic":
+            env = gym.make(f"Refiner/{task.name}.{CRITIC_ACTS}-v0", generator=options.generator, **settings)
+        else:
+            env = gym.make(id, critic=critic, on_critic_failure="record", **settings)
     return Session(env, task, problems, role, options, read, console, keep)
 
 

@@ -161,6 +161,14 @@ def completion(text: str | None, finish_reason: str = "stop", **message: Any) ->
 
 
 @pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Converted models go where the tests' other files go."""
+    with pytest.MonkeyPatch.context() as m:
+        m.setenv("REFINER_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def own_endpoint() -> Iterator[None]:
     """The critic `api` asks a server on this machine unless a test names another, and no key is ever used."""
     with (

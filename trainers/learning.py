@@ -20,6 +20,7 @@ import torch
 from accelerate.utils import set_seed
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
+from agents.decoding import BACKENDS
 from agents.lm import LanguageModel
 from refiner_env.errors import Interrupted, TrainingError
 from trainers.checkpoints import Checkpoints
@@ -149,6 +150,7 @@ def placement() -> type[Placement]:
 def prepare(lm: LanguageModel, options: RunOptions) -> None:
     """Have a model compute as the options say, ready to be trained."""
     lm.precision = PRECISIONS[options.precision]
+    lm.backend = BACKENDS[options.decoding]  # one that is frozen would decode the weights from before
     if options.gradient_checkpointing:
         lm.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     lm.model.train()

@@ -1,0 +1,95 @@
+"""Decoding back ends write what the reference writes, and batches waste little."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+
+from agents.decoding import BACKENDS, FEWEST, WASTE, Compiled, Leaving, by_length
+from agents.lm import LanguageModel
+from agents.models import build_model
+from agents.prompts import generator_prompt
+from refiner_env.tasks import MathWordProblem
+from refiner_env.types import Problem
+
+
+@pytest.fixture(scope="module", params=["encoder-decoder", "decoder-only"])
+def model(request: pytest.FixtureRequest, lm: LanguageModel, train: list[Problem]) -> LanguageModel:
+    """It has begun to learn, so that its completions end here and there."""
+    torch.manual_seed(0)
+    model = build_model("decoder-tiny", lm.tokenizer) if request.param == "decoder-only" else lm.clone()
+    model.model.train()
+    optimizer = torch.optim.AdamW(model.model.parameters(), lr=3e-3)
+    for _ in range(70):
+        model.loss([p.text for p in train[:20]], [p.gold or "" for p in train[:20]]).mean.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    model.max_new_tokens = 24
+    return model
+
+
+def prompts_of(problems: list[Problem], task: MathWordProblem) -> list[str]:
+    rng = random.Random(0)
+    wrong = [task.perturb(p, rng) for p in problems]
+    later = [
+        generator_prompt(p.text, (z, task.feedback(task.diagnose(p, z)).text))
+        for p, z in zip(problems, wrong, strict=True)
+    ]
+    return [generator_prompt(p.text) for p in problems] + later
+
+
+@pytest.mark.parametrize("name", ["leaving", "compiled"])
+@pytest.mark.parametrize("how", ["greedy", "sampled", "not first"])
+def test_a_back_end_writes_what_the_reference_writes(
+    model: LanguageModel,
+    task: MathWordProblem,
+    train: list[Problem],
+    name: str,
+    how: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Compiled, "inductor", "eager")  # the same graphs, without a minute of compiling
+    prompts = prompts_of(train[:20], task)
+    options: dict[str, object] = {"sampled": {"top_p": 0.9, "seeds": range(40)}}.get(how, {})
+    written = []
+    for backend in ("transformers", name):
+        model.backend = BACKENDS[backend]
+        first = model.generate(prompts[:1])[0]
+        before = model.generated_tokens
+        found = model.generate(prompts, **options, **({"not_first": first} if how == "not first" else {}))
+        written.append((found, model.generated_tokens - before))
+    assert written[0] == written[1]
+    assert len({len(text.split()) for text in written[0][0]}) > 1, "all end together, so that nothing is shown"
+    if how == "not first":
+        assert written[1][0][0] != first
+
+
+def test_batches_hold_every_text_once_and_waste_little() -> None:
+    rng = random.Random(0)
+    for _ in range(50):
+        lengths = [rng.randint(1, 200) for _ in range(rng.randint(0, 300))]
+        batches = by_length(lengths, 64)
+        assert sorted(place for batch in batches for place in batch) == list(range(len(lengths)))
+        for batch in batches:
+            assert len(batch) <= 64
+            padded = len(batch) * max(lengths[i] for i in batch)
+            assert len(batch) <= FEWEST or sum(lengths[i] for i in batch) >= (1 - WASTE) * padded
+
+
+def test_ended_completions_cost_no_further_passes(
+    lm: LanguageModel, train: list[Problem], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, rows = lm.clone(), []
+    model.backend, model.max_new_tokens = Leaving(), 12
+    forward = model.model.forward
+
+    def counting(*args: object, **inputs: torch.Tensor) -> object:
+        rows.append(len(inputs["decoder_input_ids"]))
+        return forward(*args, **inputs)
+
+    monkeypatch.setattr(model.model, "forward", counting)
+    prompts = [generator_prompt(p.text) for p in train[:30]]
+    model.generate(prompts, top_p=1.0, seeds=range(30))
+    assert rows == sorted(rows, reverse=True) and rows[-1] < rows[0]
