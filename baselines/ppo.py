@@ -137,7 +137,7 @@ class Rollout:
             token = logits[chosen]
             logits[chosen] = -math.inf  # in place: vocabularies are large
             odds = torch.stack([logits.logsumexp(-1), token], -1) * self.temperature
-            return odds.unflatten(0, responses.shape)
+            return odds.view(*responses.shape, 2)
 
         return self._passed(lm, found)
 
