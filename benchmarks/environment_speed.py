@@ -65,29 +65,27 @@ def measure(name: str, places: int, steps: int, rounds: int) -> Iterator[Row]:
         return dict(zip(WORK, times, strict=True))
 
     taken = in_turn({contender: partial(of_round, make) for contender, make in makers.items()}, rounds)
-    for contender, of_rounds in taken.items():
-        times = {work: [one[work] for one in of_rounds] for work in WORK if of_rounds[0][work]}
-        to_ours = {work: ratio(times[work], [one[work] for one in taken[OURS]]) for work in times}
+    for work in WORK:
+        times = {contender: [one[work] for one in of_rounds] for contender, of_rounds in taken.items()}
         yield {
             "part": "environment",
             "model": name,
-            "contender": contender,
+            "work": work,
             "places": places,
             "microseconds": times,
-            "to_ours": to_ours,
+            "to_floor": ratio(times[OURS], times[FLOOR]) if all(times[FLOOR]) else None,
+            "theirs_to_ours": ratio(times[THEIRS], times[OURS]),
         }
 
 
 def tables(rows: Sequence[Row]) -> Iterator[Table]:
-    """The one table: times ours, and the fastest round."""
-    table = made(
-        f"An environment step, {rows[0]['places']} places: times ours, and us, the fastest round", "", "", *WORK
-    )
+    """The one table."""
+    title = f"An environment step, {rows[0]['places']} places: ratios, and us (the fastest round)"
+    table = made(title, ["hypotheses"], ["ours x floor", f"{THEIRS} x ours", "ours", THEIRS, FLOOR])
     for row in rows:
-        ratios = [shown(row["to_ours"][work]) if work in row["to_ours"] else "" for work in WORK]
-        fastest = [f"{min(row['microseconds'].get(work, [])):,.1f}" if work in row["to_ours"] else "" for work in WORK]
-        table.add_row(row["contender"], "x ours", *ratios)
-        table.add_row("", "us", *fastest)
+        fastest = [f"{min(times):,.1f}" if all(times) else "" for times in row["microseconds"].values()]
+        floor = shown(row["to_floor"]) if row["to_floor"] else ""
+        table.add_row(row["work"], floor, shown(row["theirs_to_ours"]), *fastest)
     yield table
 
 
@@ -111,7 +109,7 @@ def _per_step(
         if judged:
             _judge(shown, hypotheses)
         started = time.perf_counter()
-        infos = env.step(hypotheses)[4] if env else {"judged": judge(shown, hypotheses)}
+        infos: dict[str, Any] = env.step(hypotheses)[4] if env else {"judged": judge(shown, hypotheses)}
         seconds += time.perf_counter() - started
         if "_index" in infos:
             places[infos["_index"]] = infos["index"][infos["_index"]]

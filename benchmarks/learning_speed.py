@@ -154,7 +154,7 @@ def tables(rows: Sequence[Row]) -> Iterator[Table]:
     """One for each model."""
     for name, of_model in by("model", rows):
         title = f"A REFINER step, {name}: {of_model[0]['batch_size']} problems, T={of_model[0]['turns']}"
-        table = made(title, "schedule", "samples", "time x ours", "peak x ours", "s/step", "peak MiB")
+        table = made(title, ["schedule"], ["samples", "time x ours", "peak x ours", "s/step", "peak MiB"])
         for row in of_model:
             figures = shown(row["to_ours"]), f"{row['peak_to_ours']:.1f}"
             second = statistics.median(row["seconds"])

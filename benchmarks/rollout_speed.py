@@ -227,7 +227,7 @@ def measure(name: str, shape: Shape, rounds: int) -> Iterator[Row]:
                 "model": name,
                 "critic": critic,
                 "contender": loop,
-                "to_floor": ratio(times[loop], times["floor"]),
+                "to_floor": ratio(times[loop], times[FLOOR]),
                 "to_ours": ratio(times[loop], times["ours"]),
                 "seconds": times[loop],
                 "episodes_per_s": shape.episodes / second,
@@ -235,7 +235,7 @@ def measure(name: str, shape: Shape, rounds: int) -> Iterator[Row]:
                 "tokens_per_s": written.tokens / second,
                 "critic_calls": split.calls[CRITIC],
                 "critic_calls_per_s": split.calls[CRITIC] / second,
-                "share": {part: split.seconds[part] / second for part in PARTS},
+                "share": {part: split.seconds[part] / second for part in PARTS if loop != FLOOR},
                 "padding": middle.padding,
                 "peak_mib": peak(_prepared, name, loop, critic, few, noted),
                 "episodes": shape.episodes,
@@ -255,16 +255,16 @@ def tables(rows: Sequence[Row]) -> Iterator[Table]:
         rates = ("episodes", "turns", "tokens", "critic_calls")
         titles = [f"{what.replace('critic_', '')}\n/s" for what in rates]
         title = f"Rollout, {name}, {of_model[0]['episodes']} episodes: times the floor, times ours"
-        table = made(title, "critic", "", "x floor", "x ours", *titles, "MiB")
-        split = made(f"Where the time goes, {name}, in %", "critic", "", *PARTS, "padding", "same\nepisodes")
+        table = made(title, ["critic", ""], ["x floor", "x ours", *titles, "peak\nMiB"])
+        split = made(f"Where the time goes, {name}, in %", ["critic", ""], [*PARTS, "padding", "same\nepisodes"])
         for critic, of_critic in by("critic", of_model):
             for row in of_critic:
-                figures = [f"{row[f'{what}_per_s']:,.0f}" for what in rates]
+                figures = [f"{row[f'{what}_per_s']:,.0f}" if row[f"{what}_per_s"] else "" for what in rates]
                 ratios = shown(row["to_floor"]), shown(row["to_ours"])
                 table.add_row(critic, row["contender"], *ratios, *figures, f"{row['peak_mib']:,.0f}")
-                shares = [f"{100 * share:.1f}" for share in (*row["share"].values(), row["padding"])]
-                same = "" if row["contender"] == FLOOR else f"{row['same_hypotheses']} of {row['episodes']}"
-                split.add_row(critic, row["contender"], *shares, same)
+                shares = [f"{100 * row['share'][part]:.1f}" if row["share"] else "" for part in PARTS]
+                same = f"{row['same_hypotheses']} of {row['episodes']}" if row["share"] else ""
+                split.add_row(critic, row["contender"], *shares, f"{100 * row['padding']:.1f}", same)
             table.add_section()
             split.add_section()
         yield table

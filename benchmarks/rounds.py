@@ -58,11 +58,13 @@ def shown(ratio: Sequence[float]) -> str:
     return "1" if least == most == 1.0 else f"{median:.2f} [{least:.2f}, {most:.2f}]"
 
 
-def made(title: str, *names: str) -> Table:
-    """A table of these columns: the first two hold names, the others figures."""
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    for place, name in enumerate(names):
-        table.add_column(name, justify="right" if place > 1 else "left", no_wrap=True)
+def made(title: str, names: Sequence[str], figures: Sequence[str]) -> Table:
+    """A table without lines between columns; figures stand on the right."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in names:
+        table.add_column(name, no_wrap=True)
+    for name in figures:
+        table.add_column(name, justify="right", no_wrap=True)
     return table
 
 

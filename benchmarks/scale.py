@@ -117,7 +117,7 @@ def stream(problems: int) -> Row:
 def tables(rows: Sequence[Row]) -> Iterator[Table]:
     """Episodes a second of each model, against the first figure of each kind."""
     for name, of_model in by("model", rows):
-        table = made(f"Our rollout, {name}: episodes a second", "", "number", "episodes/s", "x the first")
+        table = made(f"Our rollout, {name}: episodes a second", [""], ["number", "episodes/s", "x the first"])
         for what, of_kind in by("what", of_model):
             for row in of_kind:
                 rate = row["episodes_per_s"]
@@ -129,9 +129,9 @@ def tables(rows: Sequence[Row]) -> Iterator[Table]:
 
 def stream_tables(rows: Sequence[Row]) -> Iterator[Table]:
     """The one table."""
-    title = "A stream of problems through the environment, a scripted editor, the oracle"
-    table = made(title, "", "episodes", "episodes/s", "MiB after half", "MiB after all")
+    title = "A stream of problems, scripted editor"
+    table = made(title, [], ["episodes", "episodes/s", "MiB after half", "MiB after all"])
     for row in rows:
         figures = (row[key] for key in ("episodes", "episodes_per_s", "mib_after_half", "mib_after_all"))
-        table.add_row("stream", *(f"{figure:,.0f}" for figure in figures))
+        table.add_row(*(f"{figure:,.0f}" for figure in figures))
     yield table

@@ -22,10 +22,10 @@ from rich.table import Table
 from agents.models import check_spec
 from benchmarks import environment_speed, learning_speed, rollout_speed, scale
 from benchmarks.rounds import Row, apart
-from benchmarks.timed_models import SIZES
+from benchmarks.timed_models import SIZES, kept, warmed
 from refiner_env.errors import RefinerError
 from refiner_env.options import Parser, add_options, option, read_options, to_dict
-from trainers.progress import quiet_libraries, say
+from trainers.progress import Progress, quiet_libraries, say
 
 PARTS = ("rollout", "learning", "environment", "scale")
 
@@ -63,6 +63,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     quiet_libraries()
     console = Console()
     say(console, ", ".join(f"{key} {value}" for key, value in machine().items()))
+    if set(names) & set(SIZES) and not kept().exists():
+        with Progress(console).stage("the model to be timed, trained once") as update:
+            warmed(update)
     rows: list[Row] = []
     for part in PARTS if "all" in options.part else dict.fromkeys(options.part):
         for what, measured, tables in works(part, names, options):

@@ -14,21 +14,21 @@ import torch
 
 from agents.encoder_decoder import EncoderDecoder
 from agents.lm import LanguageModel
-from agents.models import BASE, load_model, open_model, pick_device
+from agents.models import BASE, BASE_FOLDER, load_model, open_model, pick_device
 from agents.prompts import critic_prompts
 from benchmarks.widening import SHAPES, widened
 from data.negatives import critic_pairs
 from refiner_env import ProceduralProblems
 from refiner_env.tasks import MathWordProblem
 from trainers.batches import batch
-from trainers.learning import Batch, fit
-from trainers.learning import supervised as supervised_step
+from trainers.learning import Batch, fit, supervised
+from trainers.progress import SILENT, Update
 from trainers.runs import Run
 from trainers.warm_start import solved
 
 TASK = MathWordProblem()
 SIZES = ("1m", *SHAPES)
-STEPS, HALF = 300, 16
+STEPS, HALF = 300, 8
 """Of the training: in each step so many problems to solve, and as many hypotheses to review."""
 TRAIN = ProceduralProblems(TASK, seed=1, size=2_000)
 TIMED = ProceduralProblems(TASK, seed=3, size=2_000)
@@ -46,14 +46,19 @@ def timed_model(name: str) -> LanguageModel:
     return EncoderDecoder(large.to(pick_device()), lm.tokenizer)
 
 
-def warmed() -> Path:
-    """The folder of the base model, taught to solve and to review; made once, in the user's cache."""
-    base = open_model(BASE, TASK, ())
+def kept() -> Path:
+    """Where the trained model lies in the user's cache, or will lie."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "refiner-env"
-    folder = cache / f"timed-{base.identity[:12]}-{STEPS}x{2 * HALF}"
+    return cache / f"timed-{load_model(BASE_FOLDER).identity[:12]}-{STEPS}x{2 * HALF}"
+
+
+def warmed(update: Update = SILENT) -> Path:
+    """The folder of the base model, taught to solve and to review: made once."""
+    folder = kept()
     if not folder.exists():
         torch.manual_seed(0)
-        fit(base, supervised_step(both), Run(), learning_rate=1e-3, steps=STEPS)
+        base = open_model(BASE, TASK, ())
+        fit(base, supervised(both), Run(0, update), learning_rate=1e-3, steps=STEPS)
         unfinished = folder.with_suffix(f".{os.getpid()}")
         base.save(unfinished)
         try:
