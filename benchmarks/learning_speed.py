@@ -22,6 +22,7 @@ from gymnasium.vector import AutoresetMode
 from rich.table import Table
 from torch.nn import functional as F
 
+from agents.decoding import DEFAULT
 from agents.lm import LanguageModel
 from agents.prompts import generator_prompt
 from benchmarks.caches import forget
@@ -48,6 +49,7 @@ class Shape:
 
     batch_size: int = 16
     turns: int = 4
+    backend: str = DEFAULT
 
 
 def official_step(
@@ -123,7 +125,7 @@ def prepared(lm: LanguageModel, contender: str, shape: Shape) -> Callable[[int],
 
 def measure(name: str, shape: Shape, rounds: int) -> Iterator[Row]:
     """The rows of one model."""
-    lm = timed_model(name)
+    lm = timed_model(name, shape.backend)
     steps = {contender: prepared(lm, contender, shape) for contender in SAMPLES}
     for step in steps.values():
         step(0)  # warm up
@@ -147,7 +149,7 @@ def measure(name: str, shape: Shape, rounds: int) -> Iterator[Row]:
 
 def _beginning(name: str, contender: str, shape: Shape) -> Callable[[], object]:
     """A step, once the weights and the optimizer's state are there."""
-    return partial(prepared(timed_model(name), contender, shape), 1)
+    return partial(prepared(timed_model(name, shape.backend), contender, shape), 1)
 
 
 def tables(rows: Sequence[Row]) -> Iterator[Table]:

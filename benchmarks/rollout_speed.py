@@ -22,7 +22,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from rich.table import Table
 
 from agents.critic import LearnedCritic
-from agents.decoding import Backend, Decoding
+from agents.decoding import DEFAULT, Backend, Decoding
 from agents.decoding import Row as Tokens
 from agents.generator import BEAMS, Generator
 from agents.lm import LanguageModel
@@ -44,6 +44,7 @@ class Shape:
     episodes: int = 128
     places: int = 64
     turns: int = 3
+    backend: str = DEFAULT
 
     @property
     def problems(self) -> list[Problem]:
@@ -210,7 +211,7 @@ def _waste(*models: LanguageModel) -> float:
 
 def measure(name: str, shape: Shape, rounds: int) -> Iterator[Row]:
     """The rows of one model: for each critic the floor and the loops."""
-    model = timed_model(name)
+    model = timed_model(name, shape.backend)
     few = replace(shape, episodes=min(shape.episodes, shape.places))
     for critic in CRITICS:
         contenders = {FLOOR: partial(floor, model, record(model, critic, shape))}
@@ -244,7 +245,7 @@ def measure(name: str, shape: Shape, rounds: int) -> Iterator[Row]:
 
 
 def _prepared(name: str, loop: str, critic: str, shape: Shape, notes: Sequence[Asked]) -> Callable[[], object]:
-    model = timed_model(name)
+    model = timed_model(name, shape.backend)
     played(model, ours, critic, replace(shape, episodes=2, places=2))  # what is loaded late is loaded
     return partial(floor, model, notes) if loop == FLOOR else partial(played, model, LOOPS[loop], critic, shape)
 

@@ -30,7 +30,7 @@ PROCESSES = 2
 
 def measure(name: str, shape: Shape, rounds: int) -> Iterator[Row]:
     """The rows of one model; all but those of processes are of one round."""
-    model = timed_model(name)
+    model = timed_model(name, shape.backend)
     few = replace(shape, episodes=max(1, shape.episodes // 2))
 
     def row(what: str, number: int, played: Shape, taken: float) -> Row:
@@ -85,7 +85,7 @@ def in_processes(name: str, shape: Shape, rounds: int) -> Iterator[tuple[int, fl
 
 
 def _play(name: str, shape: Shape) -> None:
-    played(_loaded(name), ours, "oracle", shape)
+    played(_loaded(name, shape.backend), ours, "oracle", shape)
 
 
 _loaded = cache(timed_model)

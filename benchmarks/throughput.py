@@ -19,6 +19,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from agents.decoding import BACKENDS, DEFAULT
 from agents.models import check_spec
 from benchmarks import environment_speed, learning_speed, rollout_speed, scale
 from benchmarks.rounds import Row, apart
@@ -38,6 +39,7 @@ class BenchOptions:
     models: tuple[str, ...] = option(
         ("1m",), f"{', '.join(SIZES)}, or models as --model of refiner train takes them; commas or spaces between"
     )
+    backend: str = option(DEFAULT, "what decodes for ours and the floor", choices=tuple(BACKENDS))
     rounds: int = option(3, "rounds of the contenders; the median counts", low=1)
     episodes: int = option(128, "of a rollout; of those that show scale half or a quarter", low=1)
     places: int = option(64, "sub-environments", low=1)
@@ -87,8 +89,8 @@ Work = tuple[str, Iterable[Row], Callable[[Sequence[Row]], Iterator[Table]]]
 
 def works(part: str, names: Sequence[str], o: BenchOptions) -> Iterator[Work]:
     """The pieces of a part, one after the other."""
-    shape = rollout_speed.Shape(o.episodes, o.places, o.turns)
-    step = learning_speed.Shape(o.batch_size, o.learning_turns)
+    shape = rollout_speed.Shape(o.episodes, o.places, o.turns, o.backend)
+    step = learning_speed.Shape(o.batch_size, o.learning_turns, o.backend)
     for name in names:
         if part == "rollout":
             yield name, rollout_speed.measure(name, shape, o.rounds), rollout_speed.tables

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from agents.decoding import BACKENDS, DEFAULT
 from agents.encoder_decoder import EncoderDecoder
 from agents.lm import LanguageModel
 from agents.models import BASE, BASE_FOLDER, load_model, open_model, pick_device
@@ -35,15 +36,14 @@ TIMED = ProceduralProblems(TASK, seed=3, size=2_000)
 """What is timed, so that nobody has trained on it."""
 
 
-def timed_model(name: str) -> LanguageModel:
-    """One of `SIZES`, or whatever `open_model` takes, as it is."""
-    if name not in SIZES:
-        return open_model(name, TASK, TRAIN[:500])
-    lm = load_model(warmed())
-    if name == "1m":
-        return lm
-    large = widened(lm.model.cpu(), **SHAPES[name])
-    return EncoderDecoder(large.to(pick_device()), lm.tokenizer)
+def timed_model(name: str, backend: str = DEFAULT) -> LanguageModel:
+    """One of `SIZES`, or whatever `open_model` takes, as it is, with a decoding back end."""
+    lm = load_model(warmed()) if name in SIZES else open_model(name, TASK, TRAIN[:500])
+    if name in SHAPES:
+        large = widened(lm.model.cpu(), **SHAPES[name])
+        lm = EncoderDecoder(large.to(pick_device()), lm.tokenizer)
+    lm.backend = BACKENDS[backend]
+    return lm
 
 
 def kept() -> Path:
@@ -82,4 +82,6 @@ def both(number: int) -> Batch:
 def again(lm: LanguageModel) -> LanguageModel:
     """The same model with nothing counted and no text remembered."""
     lengths = {"max_prompt_tokens": lm.max_prompt_tokens, "max_new_tokens": lm.max_new_tokens}
-    return type(lm)(lm.model, lm.tokenizer, **lengths)
+    other = type(lm)(lm.model, lm.tokenizer, **lengths)
+    other.backend = lm.backend
+    return other
