@@ -20,6 +20,7 @@ COMMANDS = {
     "replay": ("refiner_env.replaying", "let other critics review recorded episodes, and show where they disagree"),
     "merge": ("benchmarks.merge", "work a low-rank adapter into its base"),
     "critics": ("benchmarks.critics", "compare critics on the same hypotheses: what they find, and how fast"),
+    "bench": ("benchmarks.throughput", "time rollouts and training steps, each figure beside its floor"),
     "new-critic": ("refiner_env.scaffold", "write a package with a critic of your own, and its test"),
     "envs": ("refiner_env.listing", "list environment ids, critics and rewards"),
     "data": ("data.cli", "load a corpus, audit it, and save it"),

@@ -103,7 +103,7 @@ def test_an_unknown_command_gets_the_closest_and_status_2() -> None:
     assert run.returncode == 2 and run.stdout == ""
     assert run.stderr == (
         "refiner: Unknown command 'comapre'. Did you mean 'compare'? "
-        "Known: compare, critics, data, envs, evaluate, merge, new-critic, play, pretrain, replay, train.\n"
+        "Known: bench, compare, critics, data, envs, evaluate, merge, new-critic, play, pretrain, replay, train.\n"
     )
 
 

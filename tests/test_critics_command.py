@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from benchmarks.throughput import main as throughput
 from refiner_env.agreement import CriticFigures
 from refiner_env.cli import main
 from refiner_env.records import write_episodes
@@ -101,10 +100,3 @@ def test_the_f1_of_kinds_counts_each_kind_as_often_as_it_is_named() -> None:
     said = [feedback("operator", "extra_step"), feedback(), feedback()]
     assert CriticFigures.of(said, right).kind_f1 == pytest.approx(2 * 1 / (2 + 3))
     assert CriticFigures.of([feedback()], [feedback()]).kind_f1 == 1.0
-
-
-def test_the_throughput_benchmark_prints_both_tables(capsys: pytest.CaptureFixture[str]) -> None:
-    assert throughput(["--num-envs", "3", "--steps", "2", "--rounds", "1", "--critic", "oracle"]) == 0
-    shown = capsys.readouterr().out
-    calls = [line.split("│")[2].strip() for line in shown.splitlines() if line.startswith(("│ Refiner", "│ Sync"))][2:]
-    assert "ratio above the floor" in shown and calls == ["1", "3"]
