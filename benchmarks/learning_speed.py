@@ -68,7 +68,7 @@ def official_step(
     prompts = [generator_prompt(problem.text) for problem in problems]
     loss = torch.zeros((), device=labels.device)
     for _ in range(turns):
-        logits = lm.teacher_forced(lm.encode(prompts), labels).logits
+        logits = lm.teacher_forced(lm.encode(prompts), labels)
         loss = loss + F.cross_entropy(logits.flatten(0, 1), labels.flatten())
         written = sample(prompts)
         each = len(written) // len(problems)
