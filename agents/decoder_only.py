@@ -50,8 +50,8 @@ class DecoderOnly(LanguageModel):
         )
         return cls(LlamaForCausalLM(config), tokenizer)
 
-    def completions(self, sequences: torch.Tensor, batch: Batch) -> torch.Tensor:
-        return sequences[:, batch["input_ids"].shape[1] :]
+    def completions(self, sequences: torch.Tensor, width: int) -> torch.Tensor:
+        return sequences[:, width:]
 
     def teacher_forced(self, batch: Batch, responses: torch.Tensor) -> torch.Tensor:
         begin = batch["input_ids"].shape[1] - 1  # no logits over the prompt: vocabularies are large

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 from transformers import CompileConfig, LogitsProcessor, LogitsProcessorList, PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutput
 
 from refiner_env.decoding import AUTO
 from refiner_env.errors import OptionError
@@ -88,9 +90,13 @@ class Transformers(Backend):
         """What `generate` is told beside the decoding."""
         return {}
 
-    def shape(self, rows: int, width: int) -> tuple[int, int]:
-        """The shape, at least as large, to which a batch of prompts is padded."""
-        return rows, width
+    def batches(self, lm: LanguageModel, prompts: Sequence[Row]) -> list[list[int]]:
+        """Places of the prompts that are decoded together, the longest first."""
+        return by_length([len(prompt) for prompt in prompts], lm.most_at_once)
+
+    def read(self, lm: LanguageModel, prompts: Sequence[Row]) -> dict[str, Any]:
+        """A batch as `generate` takes it; the first of its rows are those of the prompts."""
+        return dict(lm.batch(prompts))
 
     def generate(self, lm: LanguageModel, prompts: Sequence[Row], decoding: Decoding) -> list[Row]:
         written: list[Row] = [[] for _ in prompts]
@@ -99,28 +105,48 @@ class Transformers(Backend):
             options["begin_suppress_tokens"] = [decoding.not_first]
         if decoding.never is not None:
             options["suppress_tokens"] = [decoding.never]
-        for places in by_length([len(prompt) for prompt in prompts], lm.most_at_once):
-            rows, width = self.shape(len(places), max(len(prompts[i]) for i in places))
-            filled = places + places[:1] * (rows - len(places))
+        for places in self.batches(lm, prompts):
+            read = self.read(lm, [prompts[i] for i in places])
             if decoding.top_p:
                 assert decoding.draws is not None
-                options["logits_processor"] = [
-                    NucleusSampling(decoding.top_p, decoding.draws[filled], decoding.temperature)
-                ]
-            batch = lm.batch([prompts[i] for i in filled], width)
-            output = lm.model.generate(**batch, synced_gpus=False, **lm.start, **options)
-            for place, row in zip(places, lm.completed(output, batch), strict=False):
+                drawn = decoding.draws[places]
+                drawn = F.pad(drawn, (0, 0, 0, len(read["attention_mask"]) - len(drawn)))
+                options["logits_processor"] = [NucleusSampling(decoding.top_p, drawn, decoding.temperature)]
+            output = lm.model.generate(**read, synced_gpus=False, **lm.start, **options)
+            for place, row in zip(places, lm.completed(output, read["attention_mask"].shape[1]), strict=False):
                 written[place] = row
         return written
 
 
 class Leaving(Transformers):
-    """The reference's preparation with a loop of our own, which ended completions leave."""
+    """The reference's preparation with a loop of our own, which ended completions leave.
+
+    An encoder reads prompts in parts of similar length, without padding; a decoder writes for all of them together,
+    since a step costs it little more for many than for few.
+    """
 
     name = DEFAULT
 
     def options(self, lm: LanguageModel) -> dict[str, Any]:
         return {"custom_generate": leaving}
+
+    def batches(self, lm: LanguageModel, prompts: Sequence[Row]) -> list[list[int]]:
+        if not lm.model.config.is_encoder_decoder:
+            return super().batches(lm, prompts)
+        order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]), reverse=True)
+        return [order[start : start + lm.most_at_once] for start in range(0, len(order), lm.most_at_once)]
+
+    def read(self, lm: LanguageModel, prompts: Sequence[Row]) -> dict[str, Any]:
+        if not lm.model.config.is_encoder_decoder:
+            return super().read(lm, prompts)
+        width, states, masks = len(prompts[0]), [], []
+        for places in by_length([len(prompt) for prompt in prompts], lm.most_at_once):  # the order stays
+            batch = lm.batch([prompts[i] for i in places])
+            hidden, more = lm.model.get_encoder()(**batch).last_hidden_state, width - len(prompts[places[0]])
+            states.append(F.pad(hidden, (0, 0, 0, more)))
+            masks.append(F.pad(batch["attention_mask"], (0, more)))
+        encoded = BaseModelOutput(last_hidden_state=torch.cat(states))
+        return {"encoder_outputs": encoded, "attention_mask": torch.cat(masks)}
 
 
 class Compiled(Transformers):
@@ -138,8 +164,9 @@ class Compiled(Transformers):
         compiling._compile_all_devices = True  # not on GPUs alone
         return {"cache_implementation": "static", "compile_config": compiling}
 
-    def shape(self, rows: int, width: int) -> tuple[int, int]:
-        return 1 << max(6, (rows - 1).bit_length()), 1 << max(6, (width - 1).bit_length())
+    def read(self, lm: LanguageModel, prompts: Sequence[Row]) -> dict[str, Any]:
+        rows, width = (1 << max(6, (n - 1).bit_length()) for n in (len(prompts), len(prompts[0])))
+        return dict(lm.batch([*prompts, *[prompts[0]] * (rows - len(prompts))], width))
 
 
 def by_length(lengths: Sequence[int], most: int) -> list[list[int]]:

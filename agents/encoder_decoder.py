@@ -40,7 +40,7 @@ class EncoderDecoder(LanguageModel):
         both = Frame.of(*self.tokenizer(["a", "b"])["input_ids"])
         return both, both
 
-    def completions(self, sequences: torch.Tensor, batch: Batch) -> torch.Tensor:
+    def completions(self, sequences: torch.Tensor, width: int) -> torch.Tensor:
         return sequences[:, 1:]
 
     def teacher_forced(self, batch: Batch, responses: torch.Tensor) -> torch.Tensor:

@@ -117,13 +117,13 @@ class LanguageModel(ABC):
         """What stands before and after the tokens of a prompt, and of a target."""
 
     @abstractmethod
-    def completions(self, sequences: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """What `generate` wrote beyond the batch, (N, R)."""
+    def completions(self, sequences: torch.Tensor, width: int) -> torch.Tensor:
+        """What `generate` wrote beyond prompts of this width, (N, R)."""
 
-    def completed(self, sequences: torch.Tensor, batch: Batch) -> list[Row]:
+    def completed(self, sequences: torch.Tensor, width: int) -> list[Row]:
         """The same without what follows the token that ended it."""
         end = self.start["eos_token_id"]
-        rows: list[Row] = self.completions(sequences, batch).tolist()
+        rows: list[Row] = self.completions(sequences, width).tolist()
         return [row[: row.index(end) + 1] if end in row else row for row in rows]
 
     @abstractmethod
@@ -279,7 +279,7 @@ class LanguageModel(ABC):
                 output = self.model.generate(
                     **batch, max_new_tokens=self.max_new_tokens, synced_gpus=False, **self.start, **beams
                 )
-                written = self.completed(output, batch)
+                written = self.completed(output, batch["input_ids"].shape[1])
                 self.generated_tokens += sum(map(len, written))
                 texts = self.texts(written)
                 for i, place in enumerate(places):

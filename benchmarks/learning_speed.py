@@ -86,7 +86,7 @@ def library_samples(lm: LanguageModel, count: int) -> Sample:
         with torch.no_grad():
             batch = lm.encode(prompts)
             written = lm.model.generate(**batch, **lm.start, max_new_tokens=LONGEST, **options)
-        return lm.texts(lm.completed(written, batch))
+        return lm.texts(lm.completed(written, batch["input_ids"].shape[1]))
 
     return sample
 

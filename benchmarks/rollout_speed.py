@@ -124,7 +124,7 @@ class AsTheyCome(Backend):
     def generate(self, lm: LanguageModel, prompts: Sequence[Tokens], decoding: Decoding) -> list[Tokens]:
         batch = lm.batch(prompts)
         options = {"do_sample": False, "num_beams": 1, "max_new_tokens": decoding.max_new_tokens}
-        return lm.completed(lm.model.generate(**batch, **lm.start, **options), batch)
+        return lm.completed(lm.model.generate(**batch, **lm.start, **options), batch["input_ids"].shape[1])
 
 
 @dataclass
