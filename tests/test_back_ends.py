@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import random
 
 import pytest
@@ -19,7 +21,8 @@ from refiner_env.types import Problem
 def model(request: pytest.FixtureRequest, lm: LanguageModel, train: list[Problem]) -> LanguageModel:
     """It has begun to learn, so that its completions end here and there."""
     torch.manual_seed(0)
-    model = build_model("decoder-tiny", lm.tokenizer) if request.param == "decoder-only" else lm.clone()
+    decoder = request.param == "decoder-only"
+    model = build_model("decoder-tiny", copy.deepcopy(lm.tokenizer)) if decoder else lm.clone()
     model.model.train()
     optimizer = torch.optim.AdamW(model.model.parameters(), lr=3e-3)
     for _ in range(70):
@@ -85,6 +88,7 @@ def test_ended_completions_cost_no_further_passes(
     model.backend, model.max_new_tokens = Leaving(), 12
     forward = model.model.forward
 
+    @functools.wraps(forward)
     def counting(*args: object, **inputs: torch.Tensor) -> object:
         rows.append(len(inputs["decoder_input_ids"]))
         return forward(*args, **inputs)
