@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from transformers import CompileConfig, LogitsProcessor, LogitsProcessorList, PreTrainedModel
+from transformers.generation import EncoderNoRepeatNGramLogitsProcessor, EncoderRepetitionPenaltyLogitsProcessor
 
 from refiner_env.decoding import AUTO
 from refiner_env.errors import OptionError
@@ -33,6 +34,8 @@ WASTE, FEWEST = 0.1, 16
 """A batch of prompts is parted where more than this share of it is padding; the parts hold at least so many."""
 LEAVE = 0.25
 """Completions leave the batch when this share of it has ended: taking rows out of the cache costs copies."""
+WHOLE = (EncoderNoRepeatNGramLogitsProcessor, EncoderRepetitionPenaltyLogitsProcessor)
+"""They hold the prompts of the whole batch, which none can leave."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,8 @@ class Leaving(Transformers):
     name = DEFAULT
 
     def options(self, lm: LanguageModel) -> dict[str, Any]:
-        return {"custom_generate": leaving}
+        # Whatever caches the model's own generation config asks for; rows leave this kind alone.
+        return {"custom_generate": leaving, "use_cache": True, "cache_implementation": "dynamic"}
 
 
 class Compiled(Transformers):
@@ -168,9 +172,16 @@ def leaving(
 ) -> torch.Tensor:
     """The decoding loop that `generate` is given: (N, longest), padded on the right.
 
+    The library's own is taken where rows cannot leave: models with another cache, as Mamba, and processors of `WHOLE`.
+
     Args:
         prepared: what `generate` has prepared: `attention_mask`, `past_key_values`, `encoder_outputs`.
     """
+    if "past_key_values" not in prepared or any(isinstance(processor, WHOLE) for processor in logits_processor):
+        sequences: torch.Tensor = model._sample(
+            input_ids, logits_processor, stopping_criteria, generation_config, **prepared
+        )
+        return sequences
     end, pad, most = generation_config.eos_token_id, generation_config.pad_token_id, stopping_criteria.max_length
     cache, encoded = prepared["past_key_values"], prepared.get("encoder_outputs")
     read = input_ids if encoded is None else encoded.last_hidden_state[..., 0]
