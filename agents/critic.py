@@ -53,7 +53,10 @@ class LearnedCritic(Critic):
 
     @property
     def identity(self) -> str:
-        return f"learned of {self.task.name}({self.lm.identity}, {self.threshold}, {self.writes})"
+        decoded = (
+            f"{self.lm.identity}, {self.lm.backend.name}"  # which need not find a text as likely to the last digit
+        )
+        return f"learned of {self.task.name}({decoded}, {self.threshold}, {self.writes})"
 
     def critique(self, problems: Sequence[Problem], hypotheses: Sequence[str]) -> list[Feedback]:
         return (self._feedback if self.writes == "feedback" else self._compare)(problems, hypotheses)

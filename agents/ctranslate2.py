@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from agents.lm import LanguageModel
 
 CACHE = "REFINER_CACHE"
-"""The environment variable that names the folder of converted models."""
+"""The environment variable that names the folder of `cache_folder`."""
 SCORED = 16
 """Texts that are scored at once, at most: smaller batches hold less padding, and every token is computed at once."""
 PROBES, LENGTH, TOLERANCE = 8, 16, {"float32": 1e-3, "int8": 0.5}
@@ -143,6 +143,12 @@ class CTranslate2(Leaving):
             raise OptionError(f"{self.name} writes what the model does in {same} of {PROBES} completions alone.")
 
 
+def cache_folder() -> Path:
+    """Where models are kept that can be made again."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get(CACHE) or Path(home) / "refiner-env")
+
+
 def converted(lm: LanguageModel) -> Path:
     """The folder of the converted model, of float32 weights; one that is there is not made again.
 
@@ -151,8 +157,7 @@ def converted(lm: LanguageModel) -> Path:
     """
     import ctranslate2
 
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    cache = Path(os.environ.get(CACHE) or Path(home) / "refiner-env")
+    cache = cache_folder()
     folder = cache / f"ctranslate2-{ctranslate2.__version__}" / lm.identity
     if folder.is_dir():
         return folder

@@ -270,7 +270,7 @@ class NucleusSampling(LogitsProcessor):
             ordered, tokens = chances, torch.arange(chances.shape[-1], device=chances.device).expand_as(chances)
         reached = ordered.cumsum(-1)
         last = (reached - ordered < self.top_p).sum(-1, keepdim=True) - 1
-        drawn = self.draws[:, self.place, None].to(scores.device, torch.float32) * reached.gather(-1, last)
+        drawn = self.draws[:, self.place, None].to(scores.device) * reached.gather(-1, last)  # in float32 some are 1
         self.place += 1
         chosen = tokens.gather(-1, (reached <= drawn).sum(-1, keepdim=True).minimum(last))
         return torch.full_like(scores, -math.inf).scatter(-1, chosen, 0.0)

@@ -24,7 +24,7 @@ from agents.models import check_spec
 from benchmarks import environment_speed, learning_speed, rollout_speed, scale
 from benchmarks.rounds import Row, apart
 from benchmarks.timed_models import SIZES, kept, warmed
-from refiner_env.errors import RefinerError
+from refiner_env.errors import OptionError, RefinerError
 from refiner_env.options import Parser, add_options, option, read_options, to_dict
 from trainers.progress import Progress, quiet_libraries, say
 
@@ -58,6 +58,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     options = read_options(BenchOptions(), vars(args))
     names = [name for given in options.models for name in given.split(",") if name]
+    if not names:
+        raise OptionError(
+            f"--models {' '.join(options.models)} names no model: give one of {', '.join(SIZES)}, or any."
+        )
     for name in names:
         check_spec(name)
     if args.out and args.out.exists():
