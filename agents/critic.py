@@ -53,9 +53,7 @@ class LearnedCritic(Critic):
 
     @property
     def identity(self) -> str:
-        decoded = (
-            f"{self.lm.identity}, {self.lm.backend.name}"  # which need not find a text as likely to the last digit
-        )
+        decoded = f"{self.lm.identity}, {self.lm.backend.name}"  # ctranslate2-int8 says something else
         return f"learned of {self.task.name}({decoded}, {self.threshold}, {self.writes})"
 
     def critique(self, problems: Sequence[Problem], hypotheses: Sequence[str]) -> list[Feedback]:

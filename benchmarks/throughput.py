@@ -59,9 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = read_options(BenchOptions(), vars(args))
     names = [name for given in options.models for name in given.split(",") if name]
     if not names:
-        raise OptionError(
-            f"--models {' '.join(options.models)} names no model: give one of {', '.join(SIZES)}, or any."
-        )
+        raise OptionError(f"--models {' '.join(options.models)} names no model: give one of {', '.join(SIZES)}.")
     for name in names:
         check_spec(name)
     if args.out and args.out.exists():

@@ -276,7 +276,7 @@ def test_the_identity_tells_weights_threshold_mode_and_back_end_apart(lm: Langua
         next(other.model.parameters())[0, 0] += 1e-3
     otherwise = lm.clone()
     otherwise.backend = BACKENDS[REFERENCE]
-    critics += [LearnedCritic(otherwise, TASK), SelfCritic(otherwise, TASK)]  # an int8 back end says something else
+    critics += [LearnedCritic(otherwise, TASK), SelfCritic(otherwise, TASK)]
     found = [critic.identity for critic in critics]
     assert len(set(found)) == len(found)
 
