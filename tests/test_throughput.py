@@ -93,7 +93,7 @@ def test_the_official_schedule_has_our_gradients_where_nothing_differs(
     unused = ["not this one", wrong[problems[0].text]] * len(problems)
     loss = learning_speed.official_step(theirs.lm, task, problems, 2, lambda prompts: unused, longest)
     assert len(problems) > 1 and figures["solved"] == 0
-    assert loss == pytest.approx(figures["loss"] + figures["last_turn_loss"], rel=1e-5)
+    assert loss == pytest.approx(float(figures["loss"] + figures["last_turn_loss"]), rel=1e-5)
     for mine, other in zip(ours.trained.values(), theirs.trained.values(), strict=True):
         assert mine.grad is not None and other.grad is not None
         torch.testing.assert_close(mine.grad, other.grad, rtol=1e-3, atol=1e-5)
