@@ -53,7 +53,8 @@ class LearnedCritic(Critic):
 
     @property
     def identity(self) -> str:
-        return f"learned of {self.task.name}({self.lm.identity}, {self.threshold}, {self.writes})"
+        decoded = f"{self.lm.identity}, {self.lm.backend.name}"  # ctranslate2-int8 says something else
+        return f"learned of {self.task.name}({decoded}, {self.threshold}, {self.writes})"
 
     def critique(self, problems: Sequence[Problem], hypotheses: Sequence[str]) -> list[Feedback]:
         return (self._feedback if self.writes == "feedback" else self._compare)(problems, hypotheses)

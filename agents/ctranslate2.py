@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from agents.lm import LanguageModel
 
 CACHE = "REFINER_CACHE"
-"""The environment variable that names the folder of converted models."""
+"""The environment variable that names the folder of `cache_folder`."""
 SCORED = 16
 """Texts that are scored at once, at most: smaller batches hold less padding, and every token is computed at once."""
 PROBES, LENGTH, TOLERANCE = 8, 16, {"float32": 1e-3, "int8": 0.5}
@@ -47,10 +47,10 @@ class CTranslate2(Leaving):
 
     def __init__(self, lm: LanguageModel, compute_type: str = "float32") -> None:
         self.name = "ctranslate2" if compute_type == "float32" else f"ctranslate2-{compute_type}"
-        if not find_spec("ctranslate2"):
-            raise OptionError(f"{self.name} is not installed: pip install -e '.[fast]' in the checkout.")
         if lm.model.device.type != "cpu":
             raise OptionError(f"{self.name} is for models on a CPU, and this one is on {lm.model.device}.")
+        if not find_spec("ctranslate2"):
+            raise OptionError(f"{self.name} is not installed: pip install -e '.[fast]' in the checkout.")
         from ctranslate2 import Generator, Translator
 
         self.translates = bool(lm.model.config.is_encoder_decoder)
@@ -62,8 +62,13 @@ class CTranslate2(Leaving):
             self.model: Any = kind(str(folder), compute_type=compute_type, inter_threads=self.threads, intra_threads=1)
         except (RuntimeError, ValueError) as error:
             raise OptionError(f"{self.name} cannot read {folder}: {reason(error)} Delete that folder.") from None
-        with lm.inferring():
-            self._check(lm, TOLERANCE[compute_type])
+        try:
+            with lm.inferring():
+                self._check(lm, TOLERANCE[compute_type])
+        except OptionError:
+            raise
+        except (RuntimeError, ValueError) as error:
+            raise OptionError(f"{self.name} cannot run this model: {reason(error)}") from None
 
     def generate(self, lm: LanguageModel, prompts: Sequence[Row], decoding: Decoding) -> list[Row]:
         if decoding.top_p:
@@ -116,7 +121,7 @@ class CTranslate2(Leaving):
         """Compare with the model itself on random text.
 
         Raises:
-            OptionError: they differ by more than rounding.
+            OptionError: they differ by more than rounding, or would on other text: scores are to be changed.
         """
         draw, special = random.Random(0), set(lm.tokenizer.all_special_ids)
         plain = [i for i in range(len(lm.tokenizer)) if i not in special]
@@ -124,6 +129,10 @@ class CTranslate2(Leaving):
             [frame.around(draw.choices(plain, k=draw.randint(4, LENGTH))) for _ in range(PROBES)]
             for frame in (lm.prompt_frame, lm.target_frame)
         )
+        greedy = {"do_sample": False, "num_beams": 1, "max_new_tokens": LENGTH, **lm.start}
+        if asked := lm.model.generate(**lm.batch(prompts[:1]), **greedy, custom_generate=_processors):
+            names = ", ".join(type(processor).__name__ for processor in asked)
+            raise OptionError(f"{self.name} knows no {names}, which the model's generation config asks for.")
         reference, decoding = BACKENDS[REFERENCE], Decoding(LENGTH)
         here, there = (backend.log_probabilities(lm, prompts, targets) for backend in (self, reference))
         off = max(abs(a - b) / len(target) for a, b, target in zip(here, there, targets, strict=True))
@@ -134,6 +143,12 @@ class CTranslate2(Leaving):
             raise OptionError(f"{self.name} writes what the model does in {same} of {PROBES} completions alone.")
 
 
+def cache_folder() -> Path:
+    """Where models are kept that can be made again."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get(CACHE) or Path(home) / "refiner-env")
+
+
 def converted(lm: LanguageModel) -> Path:
     """The folder of the converted model, of float32 weights; one that is there is not made again.
 
@@ -142,8 +157,7 @@ def converted(lm: LanguageModel) -> Path:
     """
     import ctranslate2
 
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    cache = Path(os.environ.get(CACHE) or Path(home) / "refiner-env")
+    cache = cache_folder()
     folder = cache / f"ctranslate2-{ctranslate2.__version__}" / lm.identity
     if folder.is_dir():
         return folder
@@ -207,6 +221,11 @@ class Numbers:
 
     def convert_ids_to_tokens(self, token: int) -> str:
         return str(token)
+
+
+def _processors(model: Any, input_ids: torch.Tensor, logits_processor: Any, **_: Any) -> Any:
+    """Of all that `generate` has prepared, what changes the model's scores."""
+    return logits_processor
 
 
 def _numbers(lm: LanguageModel) -> list[str]:

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 from transformers import CompileConfig, LogitsProcessor, LogitsProcessorList, PreTrainedModel
+from transformers.generation import EncoderNoRepeatNGramLogitsProcessor, EncoderRepetitionPenaltyLogitsProcessor
 from transformers.modeling_outputs import BaseModelOutput
 
 from refiner_env.decoding import AUTO
@@ -35,6 +36,10 @@ WASTE, FEWEST = 0.1, 16
 """A batch of prompts is parted where more than this share of it is padding; the parts hold at least so many."""
 LEAVE = 0.25
 """Completions leave the batch when this share of it has ended: taking rows out of the cache costs copies."""
+LOOK = {"cuda": 8}
+"""Tokens between two looks at what has ended, where a look waits for the device; else it is 1."""
+WHOLE = (EncoderNoRepeatNGramLogitsProcessor, EncoderRepetitionPenaltyLogitsProcessor)
+"""They hold the prompts of the whole batch, which none can leave."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +114,7 @@ class Transformers(Backend):
             read = self.read(lm, [prompts[i] for i in places])
             if decoding.top_p:
                 assert decoding.draws is not None
-                drawn = decoding.draws[places]
+                drawn = lm.placed(decoding.draws[places])
                 drawn = F.pad(drawn, (0, 0, 0, len(read["attention_mask"]) - len(drawn)))
                 options["logits_processor"] = [NucleusSampling(decoding.top_p, drawn, decoding.temperature)]
             output = lm.model.generate(**read, synced_gpus=False, **lm.start, **options)
@@ -128,16 +133,17 @@ class Leaving(Transformers):
     name = DEFAULT
 
     def options(self, lm: LanguageModel) -> dict[str, Any]:
-        return {"custom_generate": leaving}
+        # Whatever caches the model's own generation config asks for; rows leave this kind alone.
+        return {"custom_generate": leaving, "use_cache": True, "cache_implementation": "dynamic"}
 
     def batches(self, lm: LanguageModel, prompts: Sequence[Row]) -> list[list[int]]:
-        if not lm.model.config.is_encoder_decoder:
+        if not self._reads(lm):
             return super().batches(lm, prompts)
         order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]), reverse=True)
         return [order[start : start + lm.most_at_once] for start in range(0, len(order), lm.most_at_once)]
 
     def read(self, lm: LanguageModel, prompts: Sequence[Row]) -> dict[str, Any]:
-        if not lm.model.config.is_encoder_decoder:
+        if not self._reads(lm):
             return super().read(lm, prompts)
         width, states, masks = len(prompts[0]), [], []
         for places in by_length([len(prompt) for prompt in prompts], lm.most_at_once):  # the order stays
@@ -147,6 +153,13 @@ class Leaving(Transformers):
             masks.append(F.pad(batch["attention_mask"], (0, more)))
         encoded = BaseModelOutput(last_hidden_state=torch.cat(states))
         return {"encoder_outputs": encoded, "attention_mask": torch.cat(masks)}
+
+    @staticmethod
+    def _reads(lm: LanguageModel) -> bool:
+        """Whether there is an encoder, and `generate` need not know what it reads."""
+        rules = lm.model.generation_config
+        asks = (rules.encoder_repetition_penalty or 1.0) != 1.0 or rules.encoder_no_repeat_ngram_size
+        return bool(lm.model.config.is_encoder_decoder and not asks)
 
 
 class Compiled(Transformers):
@@ -195,9 +208,16 @@ def leaving(
 ) -> torch.Tensor:
     """The decoding loop that `generate` is given: (N, longest), padded on the right.
 
+    The library's own is taken where rows cannot leave: models with another cache, as Mamba, and processors of `WHOLE`.
+
     Args:
         prepared: what `generate` has prepared: `attention_mask`, `past_key_values`, `encoder_outputs`.
     """
+    if "past_key_values" not in prepared or any(isinstance(processor, WHOLE) for processor in logits_processor):
+        sequences: torch.Tensor = model._sample(
+            input_ids, logits_processor, stopping_criteria, generation_config, **prepared
+        )
+        return sequences
     end, pad, most = generation_config.eos_token_id, generation_config.pad_token_id, stopping_criteria.max_length
     cache, encoded = prepared["past_key_values"], prepared.get("encoder_outputs")
     read = input_ids if encoded is None else encoded.last_hidden_state[..., 0]
@@ -206,7 +226,7 @@ def leaving(
     whole = input_ids.new_full((len(input_ids), most), pad)
     whole[:, : input_ids.shape[1]] = input_ids
     rows, text, last = torch.arange(len(input_ids), device=input_ids.device), input_ids, input_ids
-    over = torch.zeros_like(rows, dtype=torch.bool)
+    over, look = torch.zeros_like(rows, dtype=torch.bool), LOOK.get(input_ids.device.type, 1)
     while text.shape[1] < most and len(rows):
         if encoded is None:
             places = (mask.cumsum(1) - 1).clamp(min=0)[:, -last.shape[1] :]  # padding on the left counts for nothing
@@ -219,7 +239,7 @@ def leaving(
         whole[rows, text.shape[1]] = last[:, 0]
         text = torch.cat([text, last], 1)
         over |= last[:, 0] == end
-        if int(over.sum()) >= LEAVE * len(over):
+        if text.shape[1] % look == 0 and int(over.sum()) >= LEAVE * len(over):
             left = (~over).nonzero()[:, 0]
             rows, text, last, mask, over = rows[left], text[left], last[left], mask[left], over[left]
             cache.batch_select_indices(left)
@@ -227,7 +247,7 @@ def leaving(
                 encoded.last_hidden_state = encoded.last_hidden_state[left]
             for processor in logits_processor:
                 if isinstance(processor, NucleusSampling):
-                    processor.draws = processor.draws[left.cpu()]
+                    processor.draws = processor.draws[left]
     return whole[:, : text.shape[1]]
 
 
@@ -286,7 +306,7 @@ class NucleusSampling(LogitsProcessor):
             ordered, tokens = chances, torch.arange(chances.shape[-1], device=chances.device).expand_as(chances)
         reached = ordered.cumsum(-1)
         last = (reached - ordered < self.top_p).sum(-1, keepdim=True) - 1
-        drawn = self.draws[:, self.place, None].to(scores.device, torch.float32) * reached.gather(-1, last)
+        drawn = self.draws[:, self.place, None].to(scores.device) * reached.gather(-1, last)  # in float32 some are 1
         self.place += 1
         chosen = tokens.gather(-1, (reached <= drawn).sum(-1, keepdim=True).minimum(last))
         return torch.full_like(scores, -math.inf).scatter(-1, chosen, 0.0)

@@ -37,7 +37,9 @@ class EncoderDecoder(LanguageModel):
         return {**super().start, "decoder_start_token_id": int(self.model.config.decoder_start_token_id)}
 
     def frames(self) -> tuple[Frame, Frame]:
-        both = Frame.of(*self.tokenizer(["a", "b"])["input_ids"])
+        plain, whole = self.ids(["a"])[0], self.tokenizer("a")["input_ids"]
+        begin = next(i for i in range(len(whole)) if whole[i : i + len(plain)] == plain)
+        both = Frame(whole[:begin], whole[begin + len(plain) :])
         return both, both
 
     def completions(self, sequences: torch.Tensor, width: int) -> torch.Tensor:

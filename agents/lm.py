@@ -210,6 +210,7 @@ class LanguageModel(ABC):
         """Give every token of the tokenizer an embedding."""
         if len(self.tokenizer) > self.model.get_input_embeddings().num_embeddings:
             self.model.resize_token_embeddings(len(self.tokenizer))
+            self.backend = BACKENDS.get(self.backend.name, BACKENDS[DEFAULT])  # a converted model lacks them
 
     def save(self, folder: str | Path) -> None:
         """Write model (safetensors) and tokenizer for `from_pretrained`; each file whole or not at all."""

@@ -33,7 +33,7 @@ class SelfCritic(Critic):
 
     @property
     def identity(self) -> str:
-        return f"self of {self.task.name}({self.lm.identity}, {self.prompting.digest})"
+        return f"self of {self.task.name}({self.lm.identity}, {self.lm.backend.name}, {self.prompting.digest})"
 
     def _prompt(self, problem: str, hypothesis: str) -> str:
         texts = [plain(text) for text in self.prompting.texts(problem, hypothesis)]

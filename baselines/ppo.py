@@ -108,8 +108,13 @@ class Rollout:
         most = self.lm.max_new_tokens
         drawn = draws(torch.randint(2**62, (len(self.prompts),)).tolist(), most)
         decoding = Decoding(most, top_p=1.0, draws=drawn, never=self.lm.pad, temperature=self.temperature)
-        with self.lm.inferring():
-            self.responses = self.lm.backend.generate(self.lm, self.prompts, decoding)
+        # The policy alone: what a hub model's own generation config adds, no log-probability knows.
+        own, self.lm.model.generation_config = self.lm.model.generation_config, GenerationConfig()
+        try:
+            with self.lm.inferring():
+                self.responses = self.lm.backend.generate(self.lm, self.prompts, decoding)
+        finally:
+            self.lm.model.generation_config = own
         self.lm.generated_tokens += sum(map(len, self.responses))
 
     @property

@@ -5,7 +5,6 @@ the oracle, in turn:
 
 - random text, by Gymnasium's own `gymnasium.utils.performance.benchmark_vector_step` (sampling it is timed too);
 - wrong hypotheses (perturbations of gold), new ones, and such as were judged before;
-
 - new hypotheses with a learned critic inside: one call of its model for all, or one for each.
 
 The floor is the judging alone in a plain loop: score, faults, feedback and reward of the same hypotheses; with the
@@ -36,7 +35,6 @@ from refiner_env.types import Attempt, Problem
 
 ID = "Refiner/MathWordProblem-v0"
 REWARD = resolve_reward("equivalent")
-
 
 WORK = ("random text", "new hypotheses", "judged before", "learned critic")
 OURS, THEIRS, FLOOR = "RefinerVectorEnv", "SyncVectorEnv", "floor"

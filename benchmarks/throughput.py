@@ -24,7 +24,7 @@ from agents.models import check_spec
 from benchmarks import environment_speed, learning_speed, rollout_speed, scale
 from benchmarks.rounds import Row, apart
 from benchmarks.timed_models import SIZES, kept, warmed
-from refiner_env.errors import RefinerError
+from refiner_env.errors import OptionError, RefinerError
 from refiner_env.options import Parser, add_options, option, read_options, to_dict
 from trainers.progress import Progress, quiet_libraries, say
 
@@ -39,7 +39,7 @@ class BenchOptions:
     models: tuple[str, ...] = option(
         ("1m",), f"{', '.join(SIZES)}, or models as --model of refiner train takes them; commas or spaces between"
     )
-    backend: str = option(DEFAULT, "what decodes for ours and the floor", choices=tuple(BACKENDS))
+    decoding: str = option(DEFAULT, "what decodes for ours and the floor", choices=tuple(BACKENDS))
     rounds: int = option(3, "rounds of the contenders; the median counts", low=1)
     episodes: int = option(128, "of a rollout; of those that show scale half or a quarter", low=1)
     places: int = option(64, "sub-environments", low=1)
@@ -58,6 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     options = read_options(BenchOptions(), vars(args))
     names = [name for given in options.models for name in given.split(",") if name]
+    if not names:
+        raise OptionError(f"--models {' '.join(options.models)} names no model: give one of {', '.join(SIZES)}.")
     for name in names:
         check_spec(name)
     if args.out and args.out.exists():
@@ -89,8 +91,8 @@ Work = tuple[str, Iterable[Row], Callable[[Sequence[Row]], Iterator[Table]]]
 
 def works(part: str, names: Sequence[str], o: BenchOptions) -> Iterator[Work]:
     """The pieces of a part, one after the other."""
-    shape = rollout_speed.Shape(o.episodes, o.places, o.turns, o.backend)
-    step = learning_speed.Shape(o.batch_size, o.learning_turns, o.backend)
+    shape = rollout_speed.Shape(o.episodes, o.places, o.turns, o.decoding)
+    step = learning_speed.Shape(o.batch_size, o.learning_turns, o.decoding)
     for name in names:
         if part == "rollout":
             yield name, rollout_speed.measure(name, shape, o.rounds), rollout_speed.tables

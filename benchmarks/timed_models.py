@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from agents.ctranslate2 import cache_folder
 from agents.decoding import BACKENDS, DEFAULT
 from agents.encoder_decoder import EncoderDecoder
 from agents.lm import LanguageModel
@@ -48,8 +49,7 @@ def timed_model(name: str, backend: str = DEFAULT) -> LanguageModel:
 
 def kept() -> Path:
     """Where the trained model lies in the user's cache, or will lie."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "refiner-env"
-    return cache / f"timed-{load_model(BASE_FOLDER).identity[:12]}-{STEPS}x{2 * HALF}"
+    return cache_folder() / f"timed-{load_model(BASE_FOLDER).identity[:12]}-{STEPS}x{2 * HALF}"
 
 
 def warmed(update: Update = SILENT) -> Path:

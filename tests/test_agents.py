@@ -12,8 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch.nn import functional as F
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, BartConfig, BartForConditionalGeneration
+from transformers import (
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    BartConfig,
+    BartForConditionalGeneration,
+    PreTrainedTokenizerFast,
+)
 
 from agents.critic import LearnedCritic
 from agents.encoder_decoder import EncoderDecoder
@@ -208,6 +215,20 @@ def test_a_model_of_another_family_gets_the_control_tokens(lm: LanguageModel, tm
     assert loaded.tokenizer.convert_tokens_to_ids(HINT) in ids
     assert loaded.model.get_input_embeddings().num_embeddings >= len(loaded.tokenizer)
     assert len(loaded.generate([f"x {PREVIOUS} z"])) == 1
+
+
+def test_rows_are_the_tokenizers_own_where_a_leading_space_is_a_token_by_itself() -> None:
+    pieces = {piece: i for i, piece in enumerate(["<pad>", "</s>", "<unk>", "<s>", "▁", *"abcdefgh"])}
+    spelled = Tokenizer(models.BPE(pieces, [], unk_token="<unk>"))
+    spelled.pre_tokenizer = pre_tokenizers.Metaspace()
+    special = [("<s>", 3), ("</s>", 1)]
+    spelled.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=special)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=spelled, pad_token="<pad>", eos_token="</s>", bos_token="<s>", unk_token="<unk>"
+    )
+    model = EncoderDecoder.build("tiny", tokenizer)
+    assert model.prompt_rows(["bad cab", ""]) == tokenizer(["bad cab", ""])["input_ids"]
+    assert model.target_rows(["a"]) == tokenizer(["a"])["input_ids"]
 
 
 def vocabulary(lm: LanguageModel) -> list[tuple[str, float]]:

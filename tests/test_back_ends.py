@@ -9,7 +9,7 @@ import random
 import pytest
 import torch
 
-from agents.decoding import BACKENDS, FEWEST, WASTE, Compiled, Leaving, by_length
+from agents.decoding import BACKENDS, FEWEST, LOOK, WASTE, Compiled, Leaving, by_length
 from agents.lm import LanguageModel
 from agents.models import build_model
 from agents.prompts import generator_prompt
@@ -81,19 +81,23 @@ def test_batches_hold_every_text_once_and_waste_little() -> None:
             assert len(batch) <= FEWEST or sum(lengths[i] for i in batch) >= (1 - WASTE) * padded
 
 
+@pytest.mark.parametrize("look", [1, 4])
 def test_ended_completions_cost_no_further_passes(
-    lm: LanguageModel, train: list[Problem], monkeypatch: pytest.MonkeyPatch
+    model: LanguageModel, train: list[Problem], look: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, rows = lm.clone(), []
-    model.backend, model.max_new_tokens = Leaving(), 12
+    model, rows = model.clone(), []
+    model.backend = Leaving()
+    monkeypatch.setitem(LOOK, "cpu", look)
     forward = model.model.forward
 
     @functools.wraps(forward)
     def counting(*args: object, **inputs: torch.Tensor) -> object:
-        rows.append(len(inputs["decoder_input_ids"]))
+        rows.append(len(inputs["input_ids" if "input_ids" in inputs else "decoder_input_ids"]))
         return forward(*args, **inputs)
 
     monkeypatch.setattr(model.model, "forward", counting)
     prompts = [generator_prompt(p.text) for p in train[:30]]
-    model.generate(prompts, top_p=1.0, seeds=range(30))
+    written = model.generate(prompts)
     assert rows == sorted(rows, reverse=True) and rows[-1] < rows[0]
+    model.backend = BACKENDS["transformers"]
+    assert model.generate(prompts) == written

@@ -256,10 +256,11 @@ def test_processes_share_a_file_and_may_be_killed(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------------------- the identity of learned ones
 
 
-def test_the_identity_tells_weights_threshold_and_mode_apart(lm: LanguageModel) -> None:
+def test_the_identity_tells_weights_threshold_mode_and_back_end_apart(lm: LanguageModel) -> None:
     import torch
 
     from agents.critic import LearnedCritic
+    from agents.decoding import BACKENDS, REFERENCE
     from agents.self_critic import SelfCritic
 
     other, shorter = lm.clone(), lm.clone()
@@ -273,6 +274,9 @@ def test_the_identity_tells_weights_threshold_and_mode_apart(lm: LanguageModel) 
     assert critics[0].identity == critics[3].identity == LearnedCritic(lm, TASK).identity
     with torch.no_grad():
         next(other.model.parameters())[0, 0] += 1e-3
+    otherwise = lm.clone()
+    otherwise.backend = BACKENDS[REFERENCE]
+    critics += [LearnedCritic(otherwise, TASK), SelfCritic(otherwise, TASK)]
     found = [critic.identity for critic in critics]
     assert len(set(found)) == len(found)
 

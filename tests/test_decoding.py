@@ -17,6 +17,8 @@ from transformers import (
     GPT2LMHeadModel,
     GPTNeoConfig,
     GPTNeoForCausalLM,
+    MambaConfig,
+    MambaForCausalLM,
     MT5Config,
     MT5ForConditionalGeneration,
     T5Config,
@@ -205,6 +207,32 @@ def test_a_completion_may_be_empty(tiny: LanguageModel) -> None:
     assert greedy("ctranslate2", lm, prompts, 4) == wanted and [end] in wanted
 
 
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("use_cache", False),
+        ("cache_implementation", "static"),
+        ("encoder_no_repeat_ngram_size", 2),
+        ("encoder_repetition_penalty", 1.5),
+        ("repetition_penalty", 1.3),
+    ],
+)
+def test_completions_leave_whatever_the_models_own_generation_config_asks_for(
+    setting: str, value: object, tiny: LanguageModel, problems: list[Problem]
+) -> None:
+    lm = tiny.clone()
+    setattr(lm.model.generation_config, setting, value)
+    prompts = lm.prompt_rows([problem.text for problem in problems[:16]])
+    written = greedy("leaving", lm, prompts, 32)
+    assert written == greedy(REFERENCE, lm, prompts, 32) and len(set(map(len, written))) > 1
+
+
+def test_a_model_with_another_cache_is_decoded_by_the_librarys_own_loop(llama: LanguageModel) -> None:
+    lm = other("mamba", llama.tokenizer)
+    prompts = lm.prompt_rows(PROMPTS)
+    assert greedy("leaving", lm, prompts, 6) == greedy(REFERENCE, lm, prompts, 6)
+
+
 def other(kind: str, tokenizer: Any) -> LanguageModel:
     """A small untrained model of another kind."""
     torch.manual_seed(0)
@@ -223,8 +251,10 @@ def other(kind: str, tokenizer: Any) -> LanguageModel:
     if kind in ("flan", "penalised"):
         config = T5Config(**t5, **special, feed_forward_proj="gated-gelu", tie_word_embeddings=False)
         lm = EncoderDecoder(T5ForConditionalGeneration(config), tokenizer)
-        lm.model.generation_config.repetition_penalty = 1.0 if kind == "flan" else 9.0
+        lm.model.generation_config.repetition_penalty = 1.0 if kind == "flan" else 1.1
         return lm
+    if kind == "mamba":
+        return DecoderOnly(MambaForCausalLM(MambaConfig(hidden_size=32, num_hidden_layers=1, **special)), tokenizer)
     sizes = {"n_embd": 32, "n_layer": 2, "n_head": 2}
     if kind == "gpt2":
         return DecoderOnly(GPT2LMHeadModel(GPT2Config(**sizes, **special)), tokenizer)
@@ -246,7 +276,7 @@ def test_other_kinds_are_decoded_too(kind: str, llama: LanguageModel) -> None:
 
 @needs_ctranslate2
 @pytest.mark.parametrize(
-    ("kind", "why"), [("neo", "models of the kind GPTNeo"), ("penalised", "writes what the model")]
+    ("kind", "why"), [("neo", "models of the kind GPTNeo"), ("penalised", "knows no RepetitionPenalty")]
 )
 def test_what_it_cannot_decode_is_refused_in_a_line_and_auto_takes_another(
     kind: str, why: str, llama: LanguageModel
@@ -256,6 +286,17 @@ def test_what_it_cannot_decode_is_refused_in_a_line_and_auto_takes_another(
         freeze(lm, "ctranslate2")
     assert "\n" not in str(told.value)
     assert why in freeze(lm, AUTO) and lm.backend is BACKENDS[DEFAULT]
+
+
+@needs_ctranslate2
+def test_a_model_that_a_converted_one_cannot_run_is_refused_in_a_line(
+    llama: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise ValueError("buffer to copy\nis too small")  # as a sliding window shorter than the text
+
+    monkeypatch.setattr("agents.ctranslate2.CTranslate2.log_probabilities", fail)
+    assert "cannot run this model: ValueError: buffer to copy is too small" in freeze(llama.clone(), AUTO)
 
 
 @needs_ctranslate2

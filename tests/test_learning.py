@@ -395,6 +395,12 @@ def test_samples_follow_the_nucleus_of_the_distribution() -> None:
     assert chisquare(found.numpy(), (4_000 * chances).numpy()).pvalue > 0.001
 
 
+def test_no_draw_below_1_samples_an_impossible_token() -> None:
+    drawn = torch.tensor([[1 - 2**-30]], dtype=torch.float64)
+    scores = torch.tensor([[0.0, 1.0, -math.inf]])
+    assert NucleusSampling(1.0, drawn)(torch.zeros(1, 1), scores).argmax(-1).tolist() == [1]
+
+
 def test_a_sample_follows_from_its_seed_alone(lm: LanguageModel, train: list[Problem]) -> None:
     prompts, seeds = [p.text for p in train[:6]], [11, 22, 33, 44, 55, 66]
     together = lm.generate(prompts, top_p=0.9, seeds=seeds)

@@ -171,6 +171,18 @@ def test_values_see_each_token_before_and_the_whole_response_at_last(rollout: Ro
     torch.testing.assert_close(logits / logits.norm(), expected / expected.norm(), atol=1e-4, rtol=1e-3)
 
 
+def test_what_a_hub_model_adds_to_generation_is_left_out(rollout: Rollout) -> None:
+    written = []
+    for penalty in (None, 5.0):
+        rollout.lm.model.generation_config.repetition_penalty = penalty
+        torch.manual_seed(3)
+        rollout.write()
+        assert rollout.lm.model.generation_config.repetition_penalty == penalty
+        written.append(rollout.responses)
+    rollout.lm.model.generation_config.repetition_penalty = None
+    assert written[0] == written[1]
+
+
 def test_responses_are_written_at_the_temperature(rollout: Rollout) -> None:
     """One near 0 is greedy."""
     model, drawn = rollout.lm, list(rollout.responses)

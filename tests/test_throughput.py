@@ -136,9 +136,10 @@ def test_the_peak_is_that_of_the_work() -> None:
 
 
 def test_the_trained_model_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("REFINER_CACHE", str(tmp_path))
     monkeypatch.setattr(timed_models, "STEPS", 1)
     folder = timed_models.warmed()
+    assert folder.parent == tmp_path
     made = (folder / "model.safetensors").stat().st_mtime_ns
     assert timed_models.warmed() == folder and (folder / "model.safetensors").stat().st_mtime_ns == made
     assert load_model(folder).identity != load_model(BASE_FOLDER).identity
@@ -182,6 +183,7 @@ def test_the_command_shows_tables_and_writes_every_figure(
     [
         (["--part", "rolout"], "Did you mean 'rollout'?"),
         (["--models", "scratch:tinny"], "Did you mean 'tiny'?"),
+        (["--models", ","], "--models , names no model: give one of 1m, 60m, 220m"),
         (["--rounds", "0"], "--rounds is 0: it must be at least 1."),
     ],
 )
