@@ -14,7 +14,7 @@ from functools import partial
 import torch
 
 from agents.decoding import BACKENDS, REFERENCE, Decoding, freeze
-from agents.models import open_model
+from benchmarks.timed_models import SIZES, timed_model
 from refiner_env import ProceduralProblems
 from refiner_env.decoding import DECODERS
 from refiner_env.tasks import MathWordProblem
@@ -24,7 +24,11 @@ from trainers.progress import quiet_libraries
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the share of equal completions, those that differ, and the ratios of time."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.decoding", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--model", default="refiner-tiny", help="as --model of refiner train (default: %(default)s)")
+    parser.add_argument(
+        "--model",
+        default="refiner-tiny",
+        help=f"{', '.join(SIZES)}, or as --model of refiner train (default: %(default)s)",
+    )
     parser.add_argument("--backend", default="ctranslate2", choices=DECODERS[1:], help="(default: %(default)s)")
     parser.add_argument("--problems", type=int, default=2_000, help="that are decoded (default: %(default)s)")
     parser.add_argument("--batch-size", type=int, default=64, help="prompts that are timed (default: %(default)s)")
@@ -35,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     task = MathWordProblem()
     problems = ProceduralProblems(task, seed=3, size=max(args.problems, args.batch_size))[:]
     torch.manual_seed(0)
-    lm = open_model(args.model, task, problems[:200])
+    lm = timed_model(args.model)
     freeze(lm, args.backend)
     backends = {REFERENCE: BACKENDS[REFERENCE], args.backend: lm.backend}
     prompts, targets = lm.prompt_rows([p.text for p in problems]), lm.target_rows([p.gold or "" for p in problems])
