@@ -21,7 +21,7 @@ from transformers import CompileConfig, LogitsProcessor, LogitsProcessorList, Pr
 from transformers.generation import EncoderNoRepeatNGramLogitsProcessor, EncoderRepetitionPenaltyLogitsProcessor
 from transformers.modeling_outputs import BaseModelOutput
 
-from refiner_env.decoding import AUTO
+from refiner_env.decoding import AUTO, FOLLOWING
 from refiner_env.errors import OptionError
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ Row = list[int]
 """The tokens of one text."""
 Batch = dict[str, torch.Tensor]
 """`input_ids` and `attention_mask` of prompts, each (N, P), on the model's device."""
-DEFAULT, REFERENCE = "leaving", "transformers"
+DEFAULT, REFERENCE, COMPILED = FOLLOWING
 WASTE, FEWEST = 0.1, 16
 """A batch of prompts is parted where more than this share of it is padding; the parts hold at least so many."""
 LEAVE = 0.25
@@ -168,7 +168,7 @@ class Compiled(Transformers):
     Prompts are padded to a few shapes, and each is compiled once, in which the first batch of it takes a minute.
     """
 
-    name = "compiled"
+    name = COMPILED
     inductor = "inductor"
 
     def options(self, lm: LanguageModel) -> dict[str, Any]:

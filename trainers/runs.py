@@ -25,7 +25,7 @@ class RunOptions:
     warmup: float = option(0.05, "share of training in which the learning rate rises", low=0.0, high=1.0)
     weight_decay: float = option(0.0, "AdamW weight decay, of matrices alone", low=0.0)
     clip: float = option(1.0, "gradients are scaled down to this norm; 0 leaves them", low=0.0)
-    decoding: str = option("leaving", "what decodes the model while it is trained", choices=FOLLOWING)
+    decoding: str = option(FOLLOWING[0], "what decodes the model while it is trained", choices=FOLLOWING)
     precision: str = option("float32", "what is computed in; weights stay float32", choices=tuple(PRECISIONS))
     micro_batch: str = option(
         AUTO, "examples passed at once, the rest of a batch accumulated; auto: all, halved when memory runs out"
