@@ -32,8 +32,9 @@ Row = list[int]
 Batch = dict[str, torch.Tensor]
 """`input_ids` and `attention_mask` of prompts, each (N, P), on the model's device."""
 DEFAULT, REFERENCE, COMPILED = FOLLOWING
-WASTE, FEWEST = 0.1, 16
-"""A batch of prompts is parted where more than this share of it is padding; the parts hold at least so many."""
+PASS = {"cpu": 64}
+"""What a pass costs beside its tokens, as if it were so many more: so much padding is worth another. Else it is 1,024,
+a guess: a GPU may wait for the launch of a pass."""
 LEAVE = 0.25
 """Completions leave the batch when this share of it has ended: taking rows out of the cache costs copies."""
 LOOK = {"cuda": 8}
@@ -76,7 +77,7 @@ class Backend(ABC):
         """For each prompt, in order, the log-probability that its whole completion is the target."""
         found = [0.0] * len(prompts)
         lengths = [len(prompt) + len(target) for prompt, target in zip(prompts, targets, strict=True)]
-        for places in by_length(lengths, lm.most_at_once):
+        for places in lm.batches(lengths):
             responses = lm.padded([targets[i] for i in places])
             logits = lm.teacher_forced(lm.batch([prompts[i] for i in places]), responses)
             of_token = logits.float().log_softmax(-1).gather(-1, responses.unsqueeze(-1)).squeeze(-1)
@@ -97,7 +98,7 @@ class Transformers(Backend):
 
     def batches(self, lm: LanguageModel, prompts: Sequence[Row]) -> list[list[int]]:
         """Places of the prompts that are decoded together, the longest first."""
-        return by_length([len(prompt) for prompt in prompts], lm.most_at_once)
+        return lm.batches([len(prompt) for prompt in prompts], lm.max_new_tokens)
 
     def read(self, lm: LanguageModel, prompts: Sequence[Row]) -> dict[str, Any]:
         """A batch as `generate` takes it; the first of its rows are those of the prompts."""
@@ -146,7 +147,7 @@ class Leaving(Transformers):
         if not self._reads(lm):
             return super().read(lm, prompts)
         width, states, masks = len(prompts[0]), [], []
-        for places in by_length([len(prompt) for prompt in prompts], lm.most_at_once):  # the order stays
+        for places in lm.batches([len(prompt) for prompt in prompts]):  # the order stays
             batch = lm.batch([prompts[i] for i in places])
             hidden, more = lm.model.get_encoder()(**batch).last_hidden_state, width - len(prompts[places[0]])
             states.append(F.pad(hidden, (0, 0, 0, more)))
@@ -182,20 +183,23 @@ class Compiled(Transformers):
         return dict(lm.batch([*prompts, *[prompts[0]] * (rows - len(prompts))], width))
 
 
-def by_length(lengths: Sequence[int], most: int) -> list[list[int]]:
-    """Places of texts in batches of at most so many, of similar length: all but small ones waste little on padding."""
+def by_length(lengths: Sequence[int], most: int, cost: int) -> list[list[int]]:
+    """Places of texts, the longest first, in batches of at most so many: those that cost least to pass.
+
+    Args:
+        cost: of a batch beside its tokens and their padding, in tokens.
+    """
     order = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
-    batches: list[list[int]] = []
-    total = 0
-    for place in order:
-        size = len(batches[-1]) if batches else most
-        padded = lengths[batches[-1][0]] * (size + 1) if batches else 0
-        if size >= most or (size >= FEWEST and total + lengths[place] < (1 - WASTE) * padded):
-            batches.append([])
-            total = 0
-        batches[-1].append(place)
-        total += lengths[place]
-    return batches
+    least = [(0, 0)]  # of so many texts: what they cost, and where the last of their batches begins
+    for end in range(1, len(order) + 1):
+        starts = range(max(0, end - most), end)
+        least.append(min((least[start][0] + lengths[order[start]] * (end - start) + cost, start) for start in starts))
+    batches, end = [], len(order)
+    while end:
+        start = least[end][1]
+        batches.append(order[start:end])
+        end = start
+    return batches[::-1]
 
 
 def leaving(

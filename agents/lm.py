@@ -24,7 +24,7 @@ import torch
 from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from agents.decoding import BACKENDS, DEFAULT, Batch, Decoding, Row, by_length, draws
+from agents.decoding import BACKENDS, DEFAULT, PASS, Batch, Decoding, Row, by_length, draws
 from agents.prompts import CONTROL_TOKENS
 
 REMEMBERED = 1 << 15
@@ -274,7 +274,7 @@ class LanguageModel(ABC):
         rows = self.prompt_rows(prompts)
         found: list[list[str]] = [[] for _ in rows]
         with self.inferring():
-            for places in by_length([len(row) for row in rows], max(1, self.most_at_once // count)):
+            for places in self.batches([len(row) for row in rows], self.max_new_tokens, count):
                 batch = self.batch([rows[i] for i in places])
                 beams = {"do_sample": False, "num_beams": count, "num_return_sequences": count}
                 output = self.model.generate(
@@ -322,6 +322,16 @@ class LanguageModel(ABC):
         """The `count` of the loss of all these targets, before any of it is computed."""
         return sum(map(len, self.target_rows(targets))) if weights is None else len(targets)
 
+    def batches(self, lengths: Sequence[int], passes: int = 1, rows: int = 1) -> list[list[int]]:
+        """Places of texts, the longest first, in batches that are worth their passes (`by_length`).
+
+        Args:
+            passes: of a batch, as many as tokens are written.
+            rows: of a batch, for each text.
+        """
+        cost = passes * PASS.get(self.model.device.type, 1024)
+        return by_length(lengths, max(1, self.most_at_once // rows), cost)
+
     def parts(self, lengths: Sequence[int], most: int | None) -> list[list[int]]:
         """Places of texts in parts to be learned from one by one, each of at most so many; None for no limit.
 
@@ -330,7 +340,7 @@ class LanguageModel(ABC):
         """
         most = most or max(1, len(lengths))
         if self.model.device.type == "cpu":
-            return by_length(lengths, most)
+            return by_length(lengths, most, PASS["cpu"])
         return [list(range(len(lengths)))[start : start + most] for start in range(0, len(lengths), most)]
 
     def trained(self) -> dict[str, torch.nn.Parameter]:

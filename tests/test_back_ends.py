@@ -9,7 +9,7 @@ import random
 import pytest
 import torch
 
-from agents.decoding import BACKENDS, FEWEST, LOOK, WASTE, Compiled, Leaving, by_length
+from agents.decoding import BACKENDS, LOOK, Compiled, Leaving, by_length
 from agents.lm import LanguageModel
 from agents.models import build_model
 from agents.prompts import generator_prompt
@@ -69,16 +69,24 @@ def test_a_back_end_writes_what_the_reference_writes(
         assert written[1][0][0] != first
 
 
-def test_batches_hold_every_text_once_and_waste_little() -> None:
+def cost(lengths: list[int], batches: list[list[int]], each: int) -> int:
+    return sum(len(batch) * max(lengths[i] for i in batch) + each for batch in batches)
+
+
+def test_batches_hold_every_text_once_and_cost_least() -> None:
     rng = random.Random(0)
-    for _ in range(50):
-        lengths = [rng.randint(1, 200) for _ in range(rng.randint(0, 300))]
-        batches = by_length(lengths, 64)
-        assert sorted(place for batch in batches for place in batch) == list(range(len(lengths)))
-        for batch in batches:
-            assert len(batch) <= 64
-            padded = len(batch) * max(lengths[i] for i in batch)
-            assert len(batch) <= FEWEST or sum(lengths[i] for i in batch) >= (1 - WASTE) * padded
+    for number in range(60):
+        lengths = [rng.randint(1, 200) for _ in range(rng.randint(0, 10 if number % 2 else 300))]
+        order = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
+        batches = by_length(lengths, 4, 64)
+        assert [place for batch in batches for place in batch] == order
+        assert all(len(batch) <= 4 for batch in batches)
+        if len(lengths) <= 10:  # all ways to part them
+            for cuts in range(1 << max(0, len(order) - 1)):
+                ends = [i + 1 for i in range(len(order) - 1) if cuts >> i & 1]
+                others = [order[a:b] for a, b in zip([0, *ends], [*ends, len(order)], strict=True)]
+                if order and max(map(len, others)) <= 4:
+                    assert cost(lengths, batches, 64) <= cost(lengths, others, 64)
 
 
 @pytest.mark.parametrize("look", [1, 4])
