@@ -340,7 +340,7 @@ class LanguageModel(ABC):
         """
         most = most or max(1, len(lengths))
         if self.model.device.type == "cpu":
-            return by_length(lengths, most, PASS["cpu"])
+            return by_length(lengths, most, 3 * PASS["cpu"])  # forward, and backward through inputs and weights
         return [list(range(len(lengths)))[start : start + most] for start in range(0, len(lengths), most)]
 
     def trained(self) -> dict[str, torch.nn.Parameter]:

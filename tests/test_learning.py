@@ -17,7 +17,7 @@ from conftest import Seen
 from scipy.stats import chisquare
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from agents.decoding import Decoding, Leaving, NucleusSampling, Row, draws
+from agents.decoding import PASS, Decoding, Leaving, NucleusSampling, Row, draws
 from agents.lm import LanguageModel
 from baselines.ppo import remove_dropout
 from refiner_env.errors import Interrupted, OptionError, TrainingError
@@ -77,10 +77,10 @@ def test_parts_of_similar_length_are_little_padding_and_have_the_gradient_of_the
     sentences = " ".join(p.text for p in train[:3])
     mixed = [replace(p, text=f"{p.text} {sentences}" if i % 2 else p.text) for i, p in enumerate(train[:40])]
     monkeypatch.setattr(LanguageModel, "parts", watched)
-    (one, of_one), (other, of_other) = learned(lm, mixed), learned(lm, mixed, micro_batch="10")
+    (one, of_one), (other, of_other) = learned(lm, mixed), learned(lm, mixed, micro_batch="4")
     monkeypatch.setattr(LanguageModel, "parts", lambda self, lengths, most: [list(range(len(lengths)))])
     whole, of_whole = learned(lm, mixed)
-    assert parted[0] > 1 and parted[1] > parted[0] and one.largest > other.largest == 10
+    assert parted[0] > 1 and parted[1] > parted[0] and one.largest > 4 >= other.largest
     assert padding(other) < 0.5 * padding(whole) and padding(one) < 0.8 * padding(whole)
     assert one.now.tokens == other.now.tokens == whole.now.tokens
     assert furthest(of_whole, of_one) < 1e-4 and furthest(of_whole, of_other) < 1e-4
@@ -201,6 +201,8 @@ class Small:
 def test_a_batch_is_halved_when_memory_runs_out_and_the_step_is_done_again(
     lm: LanguageModel, train: list[Problem], seen: Seen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setitem(PASS, "cpu", 10_000)  # so that nothing but memory parts a batch
+
     def weights(room: int) -> tuple[dict[str, torch.Tensor], Outcome]:
         model = lm.clone()
         remove_dropout(model.model)  # so that the parts can be compared with the whole
