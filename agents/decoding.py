@@ -37,6 +37,8 @@ PASS = {"cpu": 64}
 a guess: a GPU may wait for the launch of a pass."""
 LEAVE = 0.25
 """Completions leave the batch when this share of it has ended: taking rows out of the cache costs copies."""
+NARROW = 32
+"""Tokens among which a nucleus is looked for before all are sorted, which costs more than a decoder's step."""
 LOOK = {"cuda": 8}
 """Tokens between two looks at what has ended, where a look waits for the device; else it is 1."""
 WHOLE = (EncoderNoRepeatNGramLogitsProcessor, EncoderRepetitionPenaltyLogitsProcessor)
@@ -304,13 +306,24 @@ class NucleusSampling(LogitsProcessor):
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Scores (N, V) in which only the sampled token is left, so that a greedy search takes it."""
         chances = (scores.float() / self.temperature).softmax(-1)
-        if self.top_p < 1:
-            ordered, tokens = chances.sort(descending=True, stable=True)
-        else:  # all are in the nucleus, in any order
+        drawn = self.draws[:, self.place, None].to(scores.device)
+        self.place += 1
+        # A GPU would have to wait to learn that so few are not enough.
+        chosen = self._chosen(chances, drawn, NARROW if scores.device.type == "cpu" else scores.shape[-1])
+        return torch.full_like(scores, -math.inf).scatter(-1, chosen, 0.0)
+
+    def _chosen(self, chances: torch.Tensor, drawn: torch.Tensor, most: int) -> torch.Tensor:
+        """The sampled tokens (N, 1), each from the likeliest `most` if its nucleus is among them, else from all."""
+        if self.top_p >= 1:  # all are in the nucleus, in any order
             ordered, tokens = chances, torch.arange(chances.shape[-1], device=chances.device).expand_as(chances)
+        elif most >= chances.shape[-1]:
+            ordered, tokens = chances.sort(descending=True, stable=True)
+        else:
+            ordered, tokens = chances.topk(most)
         reached = ordered.cumsum(-1)
         last = (reached - ordered < self.top_p).sum(-1, keepdim=True) - 1
-        drawn = self.draws[:, self.place, None].to(scores.device) * reached.gather(-1, last)  # in float32 some are 1
-        self.place += 1
-        chosen = tokens.gather(-1, (reached <= drawn).sum(-1, keepdim=True).minimum(last))
-        return torch.full_like(scores, -math.inf).scatter(-1, chosen, 0.0)
+        below = (reached <= drawn * reached.gather(-1, last)).sum(-1, keepdim=True)  # in float32 some draws are 1
+        chosen = tokens.gather(-1, below.minimum(last))
+        if ordered.shape[-1] < chances.shape[-1] and len(wide := (reached[:, -1] < self.top_p).nonzero()[:, 0]):
+            chosen[wide] = self._chosen(chances[wide], drawn[wide], chances.shape[-1])
+        return chosen

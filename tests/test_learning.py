@@ -17,7 +17,7 @@ from conftest import Seen
 from scipy.stats import chisquare
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from agents.decoding import PASS, Decoding, Leaving, NucleusSampling, Row, draws
+from agents.decoding import NARROW, PASS, Decoding, Leaving, NucleusSampling, Row, draws
 from agents.lm import LanguageModel
 from baselines.ppo import remove_dropout
 from refiner_env.errors import Interrupted, OptionError, TrainingError
@@ -395,6 +395,17 @@ def test_samples_follow_the_nucleus_of_the_distribution() -> None:
     everything = NucleusSampling(1.0, draws(range(4_000), 1))(torch.zeros(4_000, 1), scores).argmax(-1)
     found = torch.bincount(everything, minlength=6)
     assert chisquare(found.numpy(), (4_000 * chances).numpy()).pvalue > 0.001
+
+
+def test_a_nucleus_among_few_tokens_is_that_among_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = torch.randn(600, 500, generator=torch.manual_seed(0)) * torch.linspace(0.1, 9, 600)[:, None]
+    nucleus = scores.softmax(-1).sort(descending=True).values.cumsum(-1) < 0.7
+    assert 0 < int((nucleus.sum(-1) >= NARROW).sum()) < 600  # some are wider, and some are not
+    sampled = []
+    for narrow in (NARROW, 500):
+        monkeypatch.setattr("agents.decoding.NARROW", narrow)
+        sampled.append(NucleusSampling(0.7, draws(range(600), 1))(torch.zeros(600, 1), scores).argmax(-1))
+    assert torch.equal(*sampled)
 
 
 def test_no_draw_below_1_samples_an_impossible_token() -> None:
