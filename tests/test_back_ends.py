@@ -5,16 +5,21 @@ from __future__ import annotations
 import copy
 import functools
 import random
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
 
 from agents.decoding import BACKENDS, LOOK, Compiled, Leaving, by_length
 from agents.lm import LanguageModel
-from agents.models import build_model
-from agents.prompts import generator_prompt
-from refiner_env.tasks import MathWordProblem
-from refiner_env.types import Problem
+from agents.models import BASE_FOLDER, build_model, load_model
+from agents.prompts import generator_prompt, generator_prompts
+from data import read_corpus
+from refiner_env.scripted import ScriptedEditor
+from refiner_env.tasks import MathWordProblem, SyntheticReasoning
+from refiner_env.types import Observations, Problem, Task
+from trainers.rollout import play
 
 
 @pytest.fixture(scope="module", params=["encoder-decoder", "decoder-only"])
@@ -87,6 +92,29 @@ def test_batches_hold_every_text_once_and_cost_least() -> None:
                 others = [order[a:b] for a, b in zip([0, *ends], [*ends, len(order)], strict=True)]
                 if order and max(map(len, others)) <= 4:
                     assert cost(lengths, batches, 64) <= cost(lengths, others, 64)
+
+
+@pytest.mark.parametrize("name", ["svamp", "snlr"])
+def test_prompts_of_a_rollout_are_padded_little(name: str, request: pytest.FixtureRequest) -> None:
+    problems: Sequence[Problem]
+    if name == "svamp":
+        task: Task[Any] = MathWordProblem()
+        problems = read_corpus(request.getfixturevalue("corpora") / "svamp" / "dev.csv").problems
+    else:
+        task = SyntheticReasoning()
+        problems = [task.generate(1, i) for i in range(200)]
+    lm, lengths = load_model(BASE_FOLDER), list[list[int]]()
+
+    class Reads(ScriptedEditor):
+        def act(self, observations: Observations) -> list[str]:
+            lengths.append([len(row) for row in lm.prompt_rows(generator_prompts(observations))])
+            return super().act(observations)
+
+    play(Reads(task, random.Random(0)), task, problems, critic="oracle", turns=3, stop="critic", num_envs=64)
+    padded = sum(len(batch) * max(of_act[i] for i in batch) for of_act in lengths for batch in lm.batches(of_act))
+    together = sum(len(of_act) * max(of_act) for of_act in lengths)
+    passed = sum(map(sum, lengths))
+    assert 1 - passed / together > 0.3 and 1 - passed / padded < 0.1
 
 
 @pytest.mark.parametrize("look", [1, 4])
