@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from agents.models import check_spec
 from benchmarks import environment_speed, learning_speed, rollout_speed, scale
 from benchmarks.rounds import Row, apart
 from benchmarks.timed_models import SIZES, kept, warmed
-from refiner_env.errors import OptionError, RefinerError
+from refiner_env.errors import OptionError, RefinerError, UnknownNameError
 from refiner_env.options import Parser, add_options, option, read_options, to_dict
 from trainers.progress import Progress, quiet_libraries, say
 
@@ -62,6 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise OptionError(f"--models {' '.join(options.models)} names no model: give one of {', '.join(SIZES)}.")
     for name in names:
         check_spec(name)
+        if re.fullmatch(r"\d+m", name) and name not in SIZES:
+            raise UnknownNameError("size of a timed model", name, SIZES)
     if args.out and args.out.exists():
         raise RefinerError(f"--out {args.out} exists: choose another file, or delete it.")
     quiet_libraries()

@@ -182,6 +182,7 @@ def test_the_command_shows_tables_and_writes_every_figure(
     ("argv", "said"),
     [
         (["--part", "rolout"], "Did you mean 'rollout'?"),
+        (["--models", "61m"], "Unknown size of a timed model '61m'."),
         (["--models", "scratch:tinny"], "Did you mean 'tiny'?"),
         (["--models", ","], "--models , names no model: give one of 1m, 60m, 220m"),
         (["--rounds", "0"], "--rounds is 0: it must be at least 1."),
