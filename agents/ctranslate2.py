@@ -8,9 +8,6 @@ beforehand is not CTranslate2's, and stays with the model itself; so does beam s
 from __future__ import annotations
 
 import copy
-import os
-import random
-import tempfile
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,20 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from agents.decoding import BACKENDS, REFERENCE, Decoding, Leaving, Row
+from agents.conversion import check, kept
+from agents.decoding import Decoding, Leaving, Row
 from agents.lora import merged
 from refiner_env.errors import OptionError, reason
 
 if TYPE_CHECKING:
     from agents.lm import LanguageModel
 
-CACHE = "REFINER_CACHE"
-"""The environment variable that names the folder of `cache_folder`."""
 SCORED = 16
 """Texts that are scored at once, at most: smaller batches hold less padding, and every token is computed at once."""
-PROBES, LENGTH, TOLERANCE = 8, 16, {"float32": 1e-3, "int8": 0.5}
-"""A converted model is asked for so many completions of this length, and for log-probabilities, which have to be those
-of the model itself within so much a token."""
+TOLERANCE = {"float32": 1e-3, "int8": 0.5}
+"""Within so much a token log-probabilities have to be those of the model itself."""
 
 
 class CTranslate2(Leaving):
@@ -51,12 +46,12 @@ class CTranslate2(Leaving):
             raise OptionError(f"{self.name} is for models on a CPU, and this one is on {lm.model.device}.")
         if not find_spec("ctranslate2"):
             raise OptionError(f"{self.name} is not installed: pip install -e '.[fast]' in the checkout.")
-        from ctranslate2 import Generator, Translator
+        from ctranslate2 import Generator, Translator, __version__
 
         self.translates = bool(lm.model.config.is_encoder_decoder)
         self.threads = torch.get_num_threads()
         self.tokens = _numbers(lm)
-        folder = converted(lm)
+        folder = kept(lm, f"ctranslate2-{__version__}", _convert)
         kind = Translator if self.translates else Generator
         try:
             self.model: Any = kind(str(folder), compute_type=compute_type, inter_threads=self.threads, intra_threads=1)
@@ -64,7 +59,7 @@ class CTranslate2(Leaving):
             raise OptionError(f"{self.name} cannot read {folder}: {reason(error)} Delete that folder.") from None
         try:
             with lm.inferring():
-                self._check(lm, TOLERANCE[compute_type])
+                check(self, lm, TOLERANCE[compute_type])
         except OptionError:
             raise
         except (RuntimeError, ValueError) as error:
@@ -117,66 +112,13 @@ class CTranslate2(Leaving):
         """How many of the prompts make a batch, so that every thread has one to work at."""
         return max(1, min(most, -(-len(prompts) // self.threads)))
 
-    def _check(self, lm: LanguageModel, tolerance: float) -> None:
-        """Compare with the model itself on random text.
-
-        Raises:
-            OptionError: they differ by more than rounding, or would on other text: scores are to be changed.
-        """
-        draw, special = random.Random(0), set(lm.tokenizer.all_special_ids)
-        plain = [i for i in range(len(lm.tokenizer)) if i not in special]
-        prompts, targets = (
-            [frame.around(draw.choices(plain, k=draw.randint(4, LENGTH))) for _ in range(PROBES)]
-            for frame in (lm.prompt_frame, lm.target_frame)
-        )
-        greedy = {"do_sample": False, "num_beams": 1, "max_new_tokens": LENGTH, **lm.start}
-        if asked := lm.model.generate(**lm.batch(prompts[:1]), **greedy, custom_generate=_processors):
-            names = ", ".join(type(processor).__name__ for processor in asked)
-            raise OptionError(f"{self.name} knows no {names}, which the model's generation config asks for.")
-        reference, decoding = BACKENDS[REFERENCE], Decoding(LENGTH)
-        here, there = (backend.log_probabilities(lm, prompts, targets) for backend in (self, reference))
-        off = max(abs(a - b) / len(target) for a, b, target in zip(here, there, targets, strict=True))
-        if not off <= tolerance:
-            raise OptionError(f"{self.name} computes something else than the model: {off:.2g} nats a token.")
-        same = sum(map(list.__eq__, *(backend.generate(lm, prompts, decoding) for backend in (self, reference))))
-        if tolerance < 0.1 and same < PROBES - 1:
-            raise OptionError(f"{self.name} writes what the model does in {same} of {PROBES} completions alone.")
-
-
-def cache_folder() -> Path:
-    """Where models are kept that can be made again."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get(CACHE) or Path(home) / "refiner-env")
-
-
-def converted(lm: LanguageModel) -> Path:
-    """The folder of the converted model, of float32 weights; one that is there is not made again.
-
-    Raises:
-        OptionError: CTranslate2 does not know such models, or the cache cannot be written.
-    """
-    import ctranslate2
-
-    cache = cache_folder()
-    folder = cache / f"ctranslate2-{ctranslate2.__version__}" / lm.identity
-    if folder.is_dir():
-        return folder
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent) as unfinished:
-            _convert(lm, Path(unfinished))
-            try:
-                (Path(unfinished) / "model").rename(folder)
-            except OSError:
-                if not folder.is_dir():  # another process was faster
-                    raise
-    except OSError as error:
-        raise OptionError(f"{cache} cannot hold a converted model ({error}): name another folder in {CACHE}.") from None
-    return folder
-
 
 def _convert(lm: LanguageModel, folder: Path) -> None:
-    """Write the converted model into `folder/model`."""
+    """Write the converted model, of float32 weights, into a new folder, and its config beside that.
+
+    Raises:
+        OptionError: CTranslate2 does not know such models.
+    """
     from ctranslate2.converters import TransformersConverter
 
     class Converter(TransformersConverter):
@@ -198,9 +140,9 @@ def _convert(lm: LanguageModel, folder: Path) -> None:
                 spec.decoder.scale_outputs = 1.0
             return spec
 
-    lm.model.config.save_pretrained(folder)
+    lm.model.config.save_pretrained(folder.parent)
     try:
-        Converter(str(folder)).convert(str(folder / "model"))
+        Converter(str(folder.parent)).convert(str(folder))
     except OSError:
         raise
     except Exception as error:  # somebody else's code, which knows some models and transformers alone
@@ -221,11 +163,6 @@ class Numbers:
 
     def convert_ids_to_tokens(self, token: int) -> str:
         return str(token)
-
-
-def _processors(model: Any, input_ids: torch.Tensor, logits_processor: Any, **_: Any) -> Any:
-    """Of all that `generate` has prepared, what changes the model's scores."""
-    return logits_processor
 
 
 def _numbers(lm: LanguageModel) -> list[str]:

@@ -2,8 +2,8 @@
 
 `transformers` is the reference, the library's own `generate`. `leaving` decodes the same, but completions that have
 ended leave the batch, so that one that goes on for long costs the others nothing. `compiled` decodes in compiled
-graphs of fixed shapes. Models whose weights stay may be converted for `ctranslate2` (`agents/ctranslate2.py`); which it
-is to be, `refiner_env/decoding.py` knows.
+graphs of fixed shapes. Models whose weights stay may be converted for `ctranslate2` (`agents/ctranslate2.py`) or given
+to `vllm` (`agents/vllm.py`); which it is to be, `refiner_env/decoding.py` knows.
 """
 
 from __future__ import annotations
@@ -271,6 +271,11 @@ def freeze(lm: LanguageModel, choice: str) -> str:
     """
     if choice in BACKENDS:
         lm.backend = BACKENDS[choice]
+        return ""
+    if choice == "vllm":
+        from agents.vllm import VLLM
+
+        lm.backend = VLLM(lm)
         return ""
     from agents.ctranslate2 import CTranslate2
 

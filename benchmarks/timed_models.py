@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from agents.ctranslate2 import cache_folder
+from agents.conversion import cache_folder
 from agents.decoding import BACKENDS, DEFAULT
 from agents.encoder_decoder import EncoderDecoder
 from agents.lm import LanguageModel

@@ -3,7 +3,7 @@
     with frozen("ctranslate2") as used:
         critic = resolve_critic("runs/critic", task)
 
-The back ends themselves are in `agents/decoding.py` and `agents/ctranslate2.py`.
+The back ends themselves are in `agents/decoding.py`, `agents/ctranslate2.py` and `agents/vllm.py`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from refiner_env.options import option
 AUTO = "auto"
 FOLLOWING = ("leaving", "transformers", "compiled")
 """Those that decode weights as they are now, and so models in training, too."""
-DECODERS = (AUTO, *FOLLOWING, "ctranslate2", "ctranslate2-int8")
+DECODERS = (AUTO, *FOLLOWING, "ctranslate2", "ctranslate2-int8", "vllm")
 DECODING = option(
     AUTO, "what decodes the models; auto: ctranslate2 where it can, on a CPU with the extra [fast]", choices=DECODERS
 )

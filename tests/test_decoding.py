@@ -372,7 +372,7 @@ def test_unknown_back_ends_get_the_nearest(capsys: pytest.CaptureFixture[str]) -
         pass
     assert main(["evaluate", "--generator", "x", "--decoding", "leavin"]) == 2
     assert "Did you mean 'leaving'" in capsys.readouterr().err
-    assert set(DECODERS) == {AUTO, *BACKENDS, "ctranslate2", "ctranslate2-int8"}
+    assert set(DECODERS) == {AUTO, *BACKENDS, "ctranslate2", "ctranslate2-int8", "vllm"}
 
 
 @pytest.mark.parametrize("name", FAST)
