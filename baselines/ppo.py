@@ -6,7 +6,7 @@ response is one stand-in for each of its tokens, and three adapters look the res
 decoder-only models alike:
 
     Policy   generate: prompt -> model -> response;  forward: one teacher-forced pass
-    Value    a second model whose last hidden states give V(s), one scalar per response token
+    Value    a second model with a head on its last hidden states: V(s), one scalar per response token
     Reward   decodes the response and steps the vector environment with it
 
 so that PPO's rollouts are steps of the environments that everyone else acts in. It learns the first turn
@@ -15,6 +15,10 @@ only: that is what the paper's PPO baseline does too (RL4LMs with a BLEU reward,
 A step of `trainers.learning.fit` is one update: TRL trains for one batch, and its last optimizer step is left to the
 loop. So checkpoints, skipped steps and several processes are those of every other training: nothing but the weights of
 policy and value model and their optimizer goes from one update to the next. The reference is the warm start itself.
+
+Of several processes, each has TRL train on the whole batch: it whitens, averages and clips as one process would. The
+adapters write, reward and pass this process's share of the rows alone, and have the others' as constants; so gradients
+add up to those of one process.
 
 TRL takes the log-probability of each response token from logits and nothing else, so it is handed two of them: the
 token's and that of all others together. The entropy that it works out from them is not the vocabulary's; no one reads
@@ -49,7 +53,7 @@ from refiner_env.options import option
 from refiner_env.types import Problem, RewardFunction, Task
 from trainers.batches import batch
 from trainers.learning import Learner, Score, fit, prepare, step_seed
-from trainers.processes import most_of, processes, share
+from trainers.processes import add_up, gathered, once, share
 from trainers.rollout import select
 from trainers.runs import SCHEDULES, Outcome, Run
 
@@ -85,28 +89,36 @@ class PPOOptions:
 class Rollout:
     """Problems as the environment shows them and the responses to them: the batch of the present update.
 
+    N rows are those of all processes, n those of this one. Whatever gives N rows, all processes ask for.
+
     Attributes:
-        trained_tokens: passed forward and backward, through the policy and through the value model.
+        prompts, responses: this process's, n of each.
+        lengths: of all responses.
+        trained_tokens: passed forward and backward, by this process, through the policy and through the value model.
         micro: how many sequences are passed at once; None for all.
     """
 
     def __init__(self, lm: LanguageModel, env: RefinerVectorEnv, temperature: float) -> None:
         self.lm, self.env, self.temperature = lm, env, temperature
+        self.size = 0
         self.prompts: list[Row] = []
         self.responses: list[Row] = []
+        self.lengths: list[int] = []
         self.trained_tokens = 0
         self.micro: int | None = None
 
     def begin(self, places: Sequence[int]) -> None:
-        """Reset the environment to these problems; its first observations become the prompts."""
-        observations, _ = self.env.reset(options={"index": places})
-        shown = select(observations, np.arange(len(places)))
+        """Reset the environment to this process's share of N problems; its first observations become the prompts."""
+        mine = share(places)
+        observations, _ = self.env.reset(options={"index": mine})
+        shown = select(observations, np.arange(len(mine)))
         self.prompts, self.trained_tokens = self.lm.prompt_rows(generator_prompts(shown)), 0
+        self.size = len(places)
 
     def write(self) -> None:
-        """Sample the responses, from torch's global generator."""
-        most = self.lm.max_new_tokens
-        drawn = draws(torch.randint(2**62, (len(self.prompts),)).tolist(), most)
+        """Sample the responses, from torch's global generator in the main process."""
+        most, seeds = self.lm.max_new_tokens, once(lambda: torch.randint(2**62, (self.size,)).tolist())
+        drawn = draws(share(seeds), most)
         decoding = Decoding(most, top_p=1.0, draws=drawn, never=self.lm.pad, temperature=self.temperature)
         # The policy alone: what a hub model's own generation config adds, no log-probability knows.
         own, self.lm.model.generation_config = self.lm.model.generation_config, GenerationConfig()
@@ -115,17 +127,18 @@ class Rollout:
                 self.responses = self.lm.backend.generate(self.lm, self.prompts, decoding)
         finally:
             self.lm.model.generation_config = own
+        self.lengths = gathered([len(row) for row in self.responses])
         self.lm.generated_tokens += sum(map(len, self.responses))
 
     @property
     def tokens(self) -> int:
-        """Of prompts and responses, in one pass."""
+        """Of this process's prompts and responses, in one pass."""
         return sum(map(len, self.prompts)) + sum(map(len, self.responses))
 
     @property
     def sequences(self) -> torch.Tensor:
         """What TRL sees (N, 1 + R): a number above 0 for the problem, and stand-ins for the tokens of its response."""
-        rows = [[1 + place, *[_TOKEN] * len(row)] for place, row in enumerate(self.responses)]
+        rows = [[1 + place, *[_TOKEN] * length] for place, length in enumerate(self.lengths)]
         return pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=_PAD)
 
     def odds(self, lm: LanguageModel) -> torch.Tensor:
@@ -144,14 +157,28 @@ class Rollout:
             odds = torch.stack([logits.logsumexp(-1), token], -1) * self.temperature
             return odds.view(*responses.shape, 2)
 
-        return self._passed(lm, found)
+        return self._whole(self._passed(lm, found, 2))
+
+    def values(self, lm: LanguageModel, head: nn.Module) -> torch.Tensor:
+        """What `head` makes of the last hidden states, (N, 1 + R, 1)."""
+        return self._whole(head(self.states(lm)))
 
     def states(self, lm: LanguageModel) -> torch.Tensor:
-        """The last hidden states, (N, 1 + R, D): before each response token, and after the last."""
-        return self._passed(lm, lm.states)
+        """The last hidden states, (n, 1 + R, D): before each response token, and after the last."""
+        return self._passed(lm, lm.states, lm.model.config.hidden_size)
 
-    def _passed(self, lm: LanguageModel, pass_: Callable[[Batch, torch.Tensor], torch.Tensor]) -> torch.Tensor:
-        """One pass of a model over the rollout, in parts.
+    def _whole(self, mine: torch.Tensor) -> torch.Tensor:
+        """The rows of all processes; this one's keep their gradient."""
+        whole, places = mine.new_zeros(self.size, *mine.shape[1:]), share(range(self.size))
+        whole[places] = mine.detach()
+        add_up([whole])
+        whole[places] = mine
+        return whole
+
+    def _passed(
+        self, lm: LanguageModel, pass_: Callable[[Batch, torch.Tensor], torch.Tensor], size: int
+    ) -> torch.Tensor:
+        """One pass of a model over this process's rows, in parts: (n, 1 + R, size).
 
         With `micro`, only one part holds activations: each is passed again in the backward pass.
         """
@@ -168,10 +195,11 @@ class Rollout:
             found = [checkpoint(passed, part, use_reentrant=False, preserve_rng_state=False) for part in parts]
         else:
             found = [passed(part) for part in parts]
-        width = 1 + max(map(len, self.responses))
-        whole = torch.cat([F.pad(part, (0, 0, 0, width - part.shape[1])) for part in found])
-        order = [place for part in parts for place in part]
-        return whole[lm.placed(torch.tensor(order).argsort())]
+        width = 1 + max(self.lengths)
+        none = torch.zeros(0, width, size, device=lm.model.device)  # of an empty share
+        rows = torch.cat([none, *[F.pad(part, (0, 0, 0, width - part.shape[1])) for part in found]])
+        order = torch.tensor([place for part in parts for place in part], dtype=torch.long)
+        return rows[lm.placed(order.argsort())]
 
 
 def remove_dropout(model: nn.Module) -> None:
@@ -230,10 +258,13 @@ class Policy(Passing):
 
 
 class ValueBackbone(Passing):
-    """A copy of the model that returns its last hidden states, (N, 1 + R, D)."""
+    """A copy of the model with a head that starts at 0: V(s), (N, 1 + R, 1)."""
 
     def __init__(self, lm: LanguageModel, rollout: Rollout) -> None:
-        super().__init__(lm, rollout, rollout.states)
+        super().__init__(lm, rollout, lambda lm: rollout.values(lm, self.head))
+        self.head = nn.Linear(lm.model.config.hidden_size, 1).to(lm.model.device)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
 
     def forward(self, input_ids: torch.Tensor, **_: Any) -> SimpleNamespace:
         return SimpleNamespace(hidden_states=(self.again(input_ids) if torch.is_grad_enabled() else self.first(),))
@@ -246,10 +277,7 @@ class Value(nn.Module):
 
     def __init__(self, lm: LanguageModel, rollout: Rollout) -> None:
         super().__init__()
-        self.backbone = ValueBackbone(lm, rollout)
-        self.score = nn.Linear(lm.model.config.hidden_size, 1).to(lm.model.device)
-        nn.init.zeros_(self.score.weight)
-        nn.init.zeros_(self.score.bias)
+        self.backbone, self.score = ValueBackbone(lm, rollout), nn.Identity()
 
 
 class EnvironmentReward(nn.Module):
@@ -261,8 +289,9 @@ class EnvironmentReward(nn.Module):
 
     def forward(self, input_ids: torch.Tensor, **_: Any) -> SimpleNamespace:
         texts, env = self.rollout.lm.texts(self.rollout.responses), self.rollout.env
-        rewards = torch.as_tensor(env.step(texts + [""] * (env.num_envs - len(texts)))[1][: len(texts)])
-        states = rewards.to(input_ids.device, torch.float32)[:, None, None].expand(-1, input_ids.shape[1], 1)
+        mine = env.step(texts + [""] * (env.num_envs - len(texts)))[1][: len(texts)]
+        rewards = torch.tensor(gathered(mine.tolist()), device=input_ids.device)
+        states = rewards[:, None, None].expand(-1, input_ids.shape[1], 1)
         return SimpleNamespace(hidden_states=(states,))
 
 
@@ -287,9 +316,6 @@ class _Epochs:
 
     def step(self) -> None:
         self.left -= 1
-        for p in self.learner.trained.values():
-            if p.grad is not None:
-                p.grad /= processes().num_processes  # TRL's loss is a mean over a process's own rows
         if self.left and self.learner.move(self.done):
             self.learner.optimizer.zero_grad()
 
@@ -315,10 +341,6 @@ def train_ppo(
     the price of a second forward pass. An update in which memory runs out is done again from the weights that it has
     reached: with one epoch, those it began with.
 
-    Each of several processes rolls out its share of the rows, all shares of one size: the batch is rounded up to a
-    multiple of them. TRL whitens advantages over a process's own rows and averages losses over its own tokens, so the
-    result is near that of one process, and not equal to it.
-
     Args:
         token_budget: stop after this many tokens passed forward and backward, those of the value model, which is
             as large as the policy, counted too.
@@ -335,8 +357,7 @@ def train_ppo(
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
     from trl.experimental.ppo import PPOConfig, PPOTrainer  # costs seconds of import: late
 
-    size = most_of(min(options.batch_size, len(train)))
-    whole = size * processes().num_processes
+    size = min(options.batch_size, len(train))
     env = RefinerVectorEnv(
         size,
         task=task,
@@ -362,7 +383,7 @@ def train_ppo(
                 num_mini_batches=1,  # more would change nothing but the logged statistics
                 num_ppo_epochs=options.epochs,
                 local_rollout_forward_batch_size=size,
-                total_episodes=whole,  # one update, whenever it is told to train
+                total_episodes=size,  # one update, whenever it is told to train
                 kl_coef=options.kl_coef,
                 temperature=options.temperature,
                 response_length=lm.max_new_tokens,
@@ -390,14 +411,14 @@ def train_ppo(
     trainer.accelerator.free_memory()
 
     def step(learner: Learner, number: int) -> dict[str, float]:
-        mine = share(batch(len(train), whole, step_seed(run.seed, "problems"), number))
-        learner.uids += [train[i].uid for i in mine]
-        learner.largest = min(size, learner.micro or size)
+        places = batch(len(train), size, step_seed(run.seed, "problems"), number)
         rollout.micro = learner.micro
         policy.kept = value.backbone.kept = None
-        rollout.begin(mine)
+        rollout.begin(places)
+        learner.uids += [train[i].uid for i in places]
+        learner.largest = min(len(rollout.prompts), learner.micro or size)
         trainer.optimizer = _Epochs(learner, options.epochs, min(1.0, learner.spent.tokens / token_budget))
-        trainer.dataloader = [{"input_ids": torch.arange(1, 1 + len(mine))[:, None]}]
+        trainer.dataloader = [{"input_ids": torch.arange(1, 1 + size)[:, None]}]
         trainer.train()
         learner.now.tokens += rollout.trained_tokens
         logged = trainer.state.log_history.pop()

@@ -245,7 +245,7 @@ def evaluations(
         """Starts from REFINER's own first hypotheses, so that only the editing differs."""
         first = play(Generator(refiner), task, test, critic="none", turns=1, stop="never")
         hypotheses = {e.problem.text: e.turns[0].hypothesis for e in first}
-        return ScriptedEditor(task, random.Random(f"scripted {seed}"), hypotheses, remembers=remembers)
+        return ScriptedEditor(task, f"scripted {seed}", hypotheses, remembers=remembers)
 
     single = {
         "supervised": ("warm_start",),
@@ -271,9 +271,9 @@ def evaluations(
             lm = models[stage][0]
             for critic, stop, t in (("none", "never", 1), ("learned", "critic", turns), ("oracle", "gold", turns)):
                 yield acting(arm, lambda lm=lm: Generator(lm), critic, stop, t, *stages)  # type: ignore[misc]
-    retries = acting("retries", lambda: Retrier(refiner, options.retry_top_p), "none", "never", turns, *trained)
+    retries = acting("retries", lambda: Retrier(refiner, options.retry_top_p, seed), "none", "never", turns, *trained)
     yield replace(retries, play=lambda: [majority(task, e) for e in retries.play()])
-    yield acting("retries", lambda: Retrier(refiner, options.retry_top_p), "none", "gold", turns, *trained)
+    yield acting("retries", lambda: Retrier(refiner, options.retry_top_p, seed), "none", "gold", turns, *trained)
 
 
 def learned_critic(options: CompareOptions, task: Task[Any], models: dict[str, Trained], stage: str) -> LearnedCritic:

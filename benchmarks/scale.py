@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import statistics
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -95,7 +94,7 @@ def stream(problems: int) -> Row:
     """So many episodes of a scripted editor with the oracle, in 64 places: their rate, and the peak memory."""
     source = ProceduralProblems(TASK, seed=4, size=problems)
     env = RefinerVectorEnv(64, problems=source, max_turns=3, autoreset_mode=AutoresetMode.SAME_STEP)
-    agent = ScriptedEditor(TASK, random.Random(0))
+    agent = ScriptedEditor(TASK)
     observations, _ = env.reset(seed=0)
     ended = half = 0
     started = now()

@@ -22,7 +22,7 @@ from refiner_env.types import Agent, Attempt, Feedback, Observations, Problem, S
 
 AGENTS: Registry[Callable[[Task[Any]], Agent]] = Registry("generator", also=", or the folder of a trained generator")
 """Generators by name: (task) -> agent."""
-AGENTS.register("scripted", lambda task: ScriptedEditor(task, random.Random(0)))
+AGENTS.register("scripted", ScriptedEditor)
 
 
 def resolve_agent(agent: str | Agent, task: Task[Any]) -> Agent:

@@ -6,10 +6,10 @@ gain is search by elimination: whatever a trained generator gains beyond it, rea
 
 from __future__ import annotations
 
-import random
 from collections.abc import Collection, Sequence
 from typing import Any
 
+from refiner_env.draws import Draws
 from refiner_env.memory import Memory
 from refiner_env.types import Agent, Observations, Task
 
@@ -20,20 +20,23 @@ TRIES = 20
 class ScriptedEditor(Agent):
     """Edits hypotheses as feedback says.
 
+    What it chooses follows from the seed, the problem's text, and how often it edited for it since seeding.
+
     Args:
-        rng: where its choices come from.
+        seed: of its choices, until an environment seeds it.
         first: maps a problem's text to its first hypothesis; None starts from the task's guess.
         remembers: it draws another where it has tried one before in the episode, as the generator does.
     """
 
     def __init__(
-        self, task: Task[Any], rng: random.Random, first: dict[str, str] | None = None, *, remembers: bool = False
+        self, task: Task[Any], seed: int | str = 0, first: dict[str, str] | None = None, *, remembers: bool = False
     ) -> None:
-        self.task, self.rng, self.first = task, rng, first or {}
+        self.task, self.first = task, first or {}
         self.memory = Memory() if remembers else None
+        self.seed(seed)
 
-    def seed(self, seed: int) -> None:
-        self.rng.seed(seed)
+    def seed(self, seed: int | str) -> None:
+        self._draws = Draws(seed)
 
     def act(self, observations: Observations) -> list[str]:
         tried: Sequence[Collection[str]] = [()] * len(observations["problem"])
@@ -49,6 +52,6 @@ class ScriptedEditor(Agent):
         return hypotheses
 
     def _another(self, problem: str, hypothesis: str, feedback: str, tried: Collection[str]) -> str:
-        faults = self.task.read_feedback(feedback).faults
-        drawn = (self.task.edit(problem, hypothesis, faults, self.rng) for _ in range(TRIES))
+        faults, rng = self.task.read_feedback(feedback).faults, self._draws.of(problem)
+        drawn = (self.task.edit(problem, hypothesis, faults, rng) for _ in range(TRIES))
         return next((edited for edited in drawn if edited not in tried), hypothesis)

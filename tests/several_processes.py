@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,11 @@ import torch
 from agents.generator import Generator
 from agents.lm import LanguageModel, Loss
 from agents.models import open_model
+from baselines.ppo import PPOOptions, train_ppo
 from refiner_env.errors import Interrupted, RefinerError
+from refiner_env.scripted import ScriptedEditor
 from refiner_env.tasks import MathWordProblem
+from refiner_env.types import Agent, Attempt
 from trainers.checkpoints import Checkpoints
 from trainers.critic import CriticOptions, train_critic
 from trainers.critic_rl import CriticRLOptions, train_critic_rl
@@ -96,18 +100,27 @@ def trainings(folder: Path, names: Sequence[str] = ()) -> dict[str, Any]:
         lm.loss = loss  # type: ignore[method-assign]
         return warm(3, 5)(lm, run)
 
-    def feedback(lm: LanguageModel, run: Run) -> Outcome:
-        texts = (TASK.feedback(()).text, "The operator in #0 is incorrect.")
-        lm.generate = lambda prompts, *, top_p, seeds: [texts[s % 2] for s in seeds]  # type: ignore[method-assign]
-        options = CriticRLOptions(steps=2, batch_size=3, samples=2)
-        return train_critic_rl(lm, TASK, TRAIN, DEV, Generator(base), options, run)
+    def feedback(generator: Agent) -> Training:
+        def trained(lm: LanguageModel, run: Run) -> Outcome:
+            texts = (TASK.feedback(()).text, "The operator in #0 is incorrect.")
+            lm.generate = lambda prompts, *, top_p, seeds: [texts[s % 2] for s in seeds]  # type: ignore[method-assign]
+            options = CriticRLOptions(steps=2, batch_size=7, samples=3, reward=f"{__file__}:length")
+            return train_critic_rl(lm, TASK, TRAIN, DEV, generator, options, run)
+
+        return trained
 
     def critic(lm: LanguageModel, run: Run) -> Outcome:
         options = CriticOptions(steps=2, batch_size=5, own_samples=1)
         return train_critic(lm, TASK, TRAIN, DEV, options, run, generator=base)
 
-    def refiner(lm: LanguageModel, run: Run) -> Outcome:
-        return train_refiner(lm, TASK, TRAIN, DEV, RefinerOptions(steps=2, batch_size=5, turns=2), run)
+    def refiner(critic: str) -> Training:
+        options = RefinerOptions(steps=2, batch_size=7, turns=2)  # one problem of the second batch is in it twice
+        return lambda lm, run: train_refiner(lm, TASK, TRAIN, DEV, options, run, critic=critic)
+
+    def ppo(size: int) -> Training:
+        options = PPOOptions(batch_size=size, epochs=2, learning_rate=3e-4)
+        budget = 900 * size  # several updates
+        return lambda lm, run: train_ppo(lm, TASK, TRAIN, options, run, token_budget=budget, reward=length)[0]
 
     found: dict[str, Any] = {}
     every, in_parts = RunOptions(checkpoint_every=1), RunOptions(checkpoint_every=4, micro_batch="2")
@@ -119,8 +132,12 @@ def trainings(folder: Path, names: Sequence[str] = ()) -> dict[str, Any]:
         "not finite": (not_finite, every),
         "patience": (warm(16, 1), RunOptions(checkpoint_every=1, patience=2)),
         "critic": (critic, every),
-        "refiner": (refiner, every),
-        "critic-rl": (feedback, every),
+        "refiner": (refiner("oracle"), every),
+        "refiner, noisy critic": (refiner("noisy(consensus, 0.5)"), every),
+        "critic-rl": (feedback(Generator(base)), every),
+        "critic-rl, scripted editor": (feedback(ScriptedEditor(TASK)), every),
+        "ppo": (ppo(5), replace(every, micro_batch="2")),
+        "ppo of one problem": (ppo(1), every),
     }
     for name in names or planned:
         found[name] = seen(name, *planned[name])
@@ -129,6 +146,11 @@ def trainings(folder: Path, names: Sequence[str] = ()) -> dict[str, Any]:
     except RefinerError as error:
         found["refused"] = str(error)
     return found
+
+
+def length(attempt: Attempt) -> float:
+    """A reward that differs between hypotheses: were all the same, advantages would be rounding, whitened."""
+    return len(attempt.hypothesis) % 3 / 2
 
 
 def _refuse() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -30,6 +29,7 @@ from agents.models import BASE, BASE_FOLDER, build_model, check_spec, load_model
 from agents.prompts import HINT, PREVIOUS, critic_prompts, generator_prompt, generator_prompts, plain
 from agents.tokenizer import WHOLE_PIECES, train_tokenizer
 from refiner_env.critics import resolve_critic
+from refiner_env.draws import Draws
 from refiner_env.errors import CheckpointError, OptionError, UnknownNameError
 from refiner_env.scripted import ScriptedEditor
 from refiner_env.tasks import MathWordProblem, MoralStories
@@ -337,10 +337,8 @@ def test_the_likeliest_completions_begin_with_the_best_and_differ(lm: LanguageMo
 
 def test_retries_never_see_hypothesis_or_feedback(lm: LanguageModel) -> None:
     batch = observations(("a b", GOLD, "The operator in #0 is incorrect.", 1))
-    torch.manual_seed(0)
-    retried = Retrier(lm, 0.9).act(batch)
-    torch.manual_seed(0)
-    assert retried == lm.generate([generator_prompt("a b")], top_p=0.9)
+    seeds = [Draws(3).of("a b").getrandbits(64)]
+    assert Retrier(lm, 0.9, 3).act(batch) == lm.generate([generator_prompt("a b")], top_p=0.9, seeds=seeds)
     first = observations(("a b", "", "", 0))
     assert Retrier(lm, 0.9).act(first) == lm.generate([generator_prompt("a b")])
 
@@ -449,12 +447,12 @@ def test_a_completion_can_be_kept_from_beginning_like_a_text(lm: LanguageModel, 
 
 def edit(hypothesis: str, feedback: str, seed: int = 0) -> str:
     problem = "There are number0 cats, number1 dogs and number2 hens."
-    return ScriptedEditor(TASK, random.Random(seed)).act(observations((problem, hypothesis, feedback, 1)))[0]
+    return ScriptedEditor(TASK, seed).act(observations((problem, hypothesis, feedback, 1)))[0]
 
 
 def test_the_editor_starts_from_the_given_hypothesis_or_the_constant() -> None:
     rows = (("p", "", "", 0), ("q", "", "", 0))
-    assert ScriptedEditor(TASK, random.Random(0), {"p": GOLD}).act(observations(*rows)) == [GOLD, TASK.guess]
+    assert ScriptedEditor(TASK, 0, {"p": GOLD}).act(observations(*rows)) == [GOLD, TASK.guess]
 
 
 def test_the_editor_changes_what_is_named_and_nothing_else() -> None:
@@ -475,7 +473,7 @@ def test_the_editor_adds_and_removes_steps() -> None:
 
 def test_an_editor_that_remembers_does_not_repeat_itself_in_an_episode() -> None:
     problem, gold = "There are number0 cats and number1 dogs.", "#0: add ( number0, number1 ) | EOS"
-    editor = ScriptedEditor(TASK, random.Random(0), {problem: gold}, remembers=True)
+    editor = ScriptedEditor(TASK, 0, {problem: gold}, remembers=True)
     said = editor.act(observations((problem, "", "", 0)))
     for turn in range(1, 4):
         said += editor.act(observations((problem, said[-1], "The operator in #0 is incorrect.", turn)))

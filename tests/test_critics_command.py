@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +65,7 @@ def test_brackets_in_a_name_are_shown_as_they_are(
 
 def test_recorded_hypotheses_are_reviewed(tmp_path: Path, task: MathWordProblem) -> None:
     problems = [task.generate(8, i) for i in range(6)]
-    editor = ScriptedEditor(task, random.Random(0))
+    editor = ScriptedEditor(task)
     episodes = play(editor, task, problems, critic="oracle", turns=3, stop="critic")
     write_episodes(tmp_path / "episodes.jsonl", task.name, "oracle", episodes)
     out = tmp_path / "figures.jsonl"

@@ -195,6 +195,7 @@ def test_ppo_pays_for_what_was_written_and_for_nothing_after_it(
     rollout.write()
     end = int(either.tokenizer.eos_token_id)
     rollout.responses[0] = [*either.ids(["one"])[0][:2], end]  # shorter than the other
+    rollout.lengths = [len(row) for row in rollout.responses]
     EnvironmentReward(rollout)(rollout.sequences)
     assert stepped == [*either.texts(rollout.responses), ""] and len(rollout.responses[0]) < len(rollout.responses[1])
     assert not any(either.pad in row for row in rollout.responses)

@@ -445,7 +445,7 @@ def test_what_cannot_be_read_is_edited_to_the_guess() -> None:
 def test_the_scripted_editor_follows_the_oracle() -> None:
     env = RefinerVectorEnv(20, task="MoralStories", problems=PROBLEMS[:20], max_turns=6)
     editor = ScriptedEditor(
-        TASK, random.Random(0), {p.text: TASK.perturb(p, random.Random(1), "contradiction") for p in PROBLEMS[:20]}
+        TASK, 0, {p.text: TASK.perturb(p, random.Random(1), "contradiction") for p in PROBLEMS[:20]}
     )
     observations, _ = env.reset(seed=0, options={"index": list(range(20))})
     observations, *_ = env.step(editor.act(observations))

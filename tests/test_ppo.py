@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -38,7 +34,6 @@ from trainers.runs import Outcome, Run, RunOptions
 
 OPTIONS = PPOOptions(batch_size=16, epochs=2, learning_rate=1e-12)
 LEARNING = PPOOptions(batch_size=6, epochs=2, learning_rate=1e-3)
-ROOT = Path(__file__).parent.parent
 
 
 class Killed(BaseException):
@@ -104,6 +99,7 @@ def rollout(request: pytest.FixtureRequest, lm: LanguageModel, task: MathWordPro
     found.begin(range(100, 140))
     found.write()
     found.responses[3] = [*found.responses[3][:4], int(model.tokenizer.eos_token_id)]  # or all are as long
+    found.lengths[3] = 5
     return found
 
 
@@ -441,7 +437,7 @@ def test_an_update_in_parts_is_the_same_update(
     assert max(largest) == {"1": 1, "4": 4, "auto": 3}[micro_batch]
     assert len(shown.notices) == (micro_batch == "auto")
     whole, parted = gradients
-    assert any(name.startswith("value.score") for name in whole) and whole.keys() == parted.keys()
+    assert any("head" in name for name in whole) and whole.keys() == parted.keys()
     one, other = (torch.cat([gradient[name].flatten() for name in whole]) for gradient in (whole, parted))
     assert (one - other).norm() < 1e-3 * one.norm()
 
@@ -489,45 +485,6 @@ def test_in_reduced_precision_and_with_checkpointed_gradients_the_ratio_is_near_
     assert records[0]["kl"] == pytest.approx(0.0, abs=0.1) and not outcome.spent.skipped
     assert all(math.isfinite(value) for record in records for value in record.values())
     assert not same(weights(model), weights(lm))
-
-
-def rank(folder: str) -> None:
-    """One of several processes; run by the test below."""
-    task = MathWordProblem()
-    train = [task.generate(1, i) for i in range(40)]
-    torch.manual_seed(0)
-    model, seen = open_model("scratch:tiny", task, train), []
-    model.max_new_tokens = 6
-
-    def reward(attempt: Attempt) -> float:
-        seen.append(attempt.problem.uid)
-        return len(seen) % 3 / 2
-
-    before, shown = weights(model), Shown()
-    run = Run(0, shown, RunOptions(), Checkpoints(Path(folder) / "checkpoints", every=2, keep=9))
-    options = PPOOptions(batch_size=5, epochs=2, learning_rate=1e-3)
-    outcome, records = train_ppo(model, task, train, options, run, token_budget=4_000, reward=reward)
-    found = {"moved": not same(before, weights(model)), "identity": model.identity, "costs": costs(outcome)}
-    found |= {"records": records, "uids": seen, "figures": shown.figures}
-    Path(folder, f"{os.environ['RANK']}.json").write_text(json.dumps(found))
-
-
-def test_two_processes_share_the_rows_and_end_with_the_same_weights(tmp_path: Path) -> None:
-    script = tmp_path / "script.py"
-    script.write_text("import sys\nfrom tests.test_ppo import rank\n\nrank(sys.argv[1])\n")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, env=environment, cwd=ROOT)
-    assert done.returncode == 0, done.stderr
-    one, two = (json.loads((tmp_path / f"{i}.json").read_text()) for i in range(2))
-    assert one["moved"] and one["identity"] == two["identity"]
-    assert one["costs"] == two["costs"] and one["records"] == two["records"] and one["figures"] == two["figures"]
-    assert one["costs"]["tokens"] >= 4_000 and one["costs"]["steps"] == 2 * len(one["records"])
-    updates = range(0, len(one["uids"]), 3)  # five rows are rounded up to six
-    assert len(updates) == len(one["records"]) > 2
-    for start in updates:
-        assert len({*one["uids"][start : start + 3], *two["uids"][start : start + 3]}) == 6
-    assert (tmp_path / "checkpoints" / "step-00000002").is_dir()
 
 
 def test_importing_the_baseline_does_not_import_trl() -> None:

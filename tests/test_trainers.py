@@ -120,7 +120,6 @@ def test_a_stream_without_end_keeps_all_places_busy(task: MathWordProblem, dev: 
 def test_retries_of_several_turns_are_asked_side_by_side(lm: LanguageModel, dev: list[Problem]) -> None:
     agent, texts = Retrier(lm.clone(), 0.9), [p.text for p in dev[:3]]
     greedy = lm.clone().generate([generator_prompt(text) for text in texts])
-    torch.manual_seed(0)
     blank = [""] * 3
     mixed: Observations = {"problem": texts, "hypothesis": blank, "feedback": blank, "turn": np.array([0, 1, 0])}
     written = agent.act(mixed)

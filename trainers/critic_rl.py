@@ -3,9 +3,6 @@
 REINFORCE with group-relative advantages, as CTRL (arXiv 2502.03492) trains critics: for each hypothesis several
 feedbacks are sampled, each is paid in the critic's environment (`refiner_env.critic_referee`), and its advantage is the
 reward above the mean of its group. One update for each rollout, so there are no ratios to clip, and no value model.
-
-Several processes review the same hypotheses as one would; only a generator that draws, as the scripted editor does,
-answers with other draws in each.
 """
 
 from __future__ import annotations
@@ -24,7 +21,7 @@ from refiner_env.options import option
 from refiner_env.types import Agent, Problem, Task
 from trainers.batches import batch
 from trainers.learning import Learner, fit, step_seed
-from trainers.processes import gathered, most_of, share, total
+from trainers.processes import gathered, share, together, total
 from trainers.runs import Outcome, Run
 
 
@@ -67,8 +64,7 @@ def train_critic_rl(
         `dev`, before training and at every check. Sampled feedback is what training improves, greedy what a critic
         gives.
     """
-    size = max(options.batch_size, most_of(options.batch_size) * options.samples)
-    env = _environment(size, task, train, generator, options)
+    env = _environment(options.batch_size * options.samples, task, train, generator, options)
     judged = _environment(len(dev), task, dev, generator, options)
 
     def step(learner: Learner, number: int) -> dict[str, float]:
@@ -103,7 +99,8 @@ def critic_rl_step(learner: Learner, env: CriticVectorEnv, places: Sequence[int]
         The rollout's mean reward, over all processes.
     """
     # One hypothesis for each group, or its rewards could not be compared.
-    groups = [first for first in share(_firsts(env, places, seed % 2**32)) for _ in range(samples)]
+    mine = set(together(places))
+    groups = [(i, z) for i, z in _firsts(env, places, seed % 2**32) if i in mine for _ in range(samples)]
     prompts = _review(env, groups)
     seeds = [step_seed(seed, i, k % samples) for k, (i, _) in enumerate(groups)]
     with learner.whole():

@@ -6,7 +6,6 @@ reads from the environment who it is; started alone, a process has everything to
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -73,10 +72,10 @@ def share(items: Sequence[T]) -> list[T]:
     return list(items[state.process_index :: state.num_processes])
 
 
-def most_of(size: int) -> int:
-    """The largest share of so many items."""
-    count: int = processes().num_processes
-    return math.ceil(size / count)
+def together(items: Sequence[T]) -> list[T]:
+    """This process's part where equal items stay together, for what is drawn by how often one came up."""
+    mine = set(share(list(dict.fromkeys(items))))
+    return [item for item in items if item in mine]
 
 
 def gathered(mine: Sequence[T]) -> list[T]:

@@ -32,7 +32,7 @@ from refiner_env.types import Critic, Observations, Problem, Task
 from trainers.batches import batch
 from trainers.evaluation import turn_figures
 from trainers.learning import Figures, Learner, fit, step_seed
-from trainers.processes import most_of, share, total
+from trainers.processes import together, total
 from trainers.rollout import CRITIC_TIMEOUT, ON_CRITIC_FAILURE, play, select
 from trainers.runs import Outcome, Run
 
@@ -89,7 +89,7 @@ def train_refiner(
     judge = resolve_critic(critic, task)
     propose, frozen = hypothesis_source(lm, task, train, options, seen)
     env = RefinerVectorEnv(
-        most_of(options.batch_size),
+        options.batch_size,
         task=task,
         problems=train,
         critic=judge,
@@ -104,7 +104,7 @@ def train_refiner(
     def step(learner: Learner, number: int) -> Figures:
         judge.seed(step_seed(run.seed, "critic", number))
         order = batch(len(train), options.batch_size, step_seed(run.seed, "problems"), number)
-        return refiner_step(learner, env, share(order), propose, options, step_seed(run.seed, "hypotheses", number))
+        return refiner_step(learner, env, together(order), propose, options, step_seed(run.seed, "hypotheses", number))
 
     def score() -> dict[str, float]:
         judge.seed(run.seed)  # every check with the same noise

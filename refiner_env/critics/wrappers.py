@@ -15,6 +15,7 @@ from typing import Any
 
 from refiner_env.critics.boundary import Boundary
 from refiner_env.critics.naming import resolve_critic
+from refiner_env.draws import Draws
 from refiner_env.errors import OptionError, UnknownNameError
 from refiner_env.types import Critic, Fault, Feedback, Problem, Task
 
@@ -41,7 +42,8 @@ class NoisyCritic(CriticWrapper):
     """Random feedback in place of another critic's, with probability epsilon: the paper's noise study.
 
     Random feedback accepts, or names one or two faults of the task's kinds at random places, each as often. The other
-    critic is not asked for what is replaced.
+    critic is not asked for what is replaced. What is drawn follows from the seed, the problem's uid, and how often it
+    came up since seeding: not from what else is in the batch.
 
     Args:
         epsilon: the probability, in [0, 1].
@@ -58,22 +60,24 @@ class NoisyCritic(CriticWrapper):
         self.seed(seed)
 
     def seed(self, seed: int) -> None:
-        self._rng = random.Random(seed)
-        super().seed(self._rng.getrandbits(32))  # another number, so that noise on noise is independent
+        self._draws = Draws(seed)
+        super().seed(random.Random(seed).getrandbits(32))  # another number, so that noise on noise is independent
 
     def critique(self, problems: Sequence[Problem], hypotheses: Sequence[str]) -> list[Feedback]:
-        drawn = [self._random(h) if self._rng.random() < self.epsilon else None for h in hypotheses]
+        drawn = [self._drawn(*one) for one in zip(problems, hypotheses, strict=True)]
         kept = [i for i, feedback in enumerate(drawn) if feedback is None]
         said = self.inner.critique([problems[i] for i in kept], [hypotheses[i] for i in kept]) if kept else []
         asked = dict(zip(kept, said, strict=True))
         return [feedback or asked[i] for i, feedback in enumerate(drawn)]
 
-    def _random(self, hypothesis: str) -> Feedback:
+    def _drawn(self, problem: Problem, hypothesis: str) -> Feedback | None:
+        """Random feedback, or None where the other critic is asked."""
+        rng = self._draws.of(problem.uid)
+        if rng.random() >= self.epsilon:
+            return None
         steps = len(re.findall(r"#[0-9]{1,4}\s*:", hypothesis[:10_000])) or 1
         words = hypothesis[:10_000].split() or ["nothing"]
-        return self.task.feedback(
-            [self.task.phrases.draw(self._rng, steps, words) for _ in range(self._rng.randrange(3))]
-        )
+        return self.task.feedback([self.task.phrases.draw(rng, steps, words) for _ in range(rng.randrange(3))])
 
     @property
     def identity(self) -> str:
