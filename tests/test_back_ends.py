@@ -110,7 +110,7 @@ def test_prompts_of_a_rollout_are_padded_little(name: str, request: pytest.Fixtu
             lengths.append([len(row) for row in lm.prompt_rows(generator_prompts(observations))])
             return super().act(observations)
 
-    play(Reads(task, random.Random(0)), task, problems, critic="oracle", turns=3, stop="critic", num_envs=64)
+    play(Reads(task), task, problems, critic="oracle", turns=3, stop="critic", num_envs=64)
     padded = sum(len(batch) * max(of_act[i] for i in batch) for of_act in lengths for batch in lm.batches(of_act))
     together = sum(len(of_act) * max(of_act) for of_act in lengths)
     passed = sum(map(sum, lengths))
