@@ -179,7 +179,7 @@ def test_the_command_shows_tables_and_writes_every_figure(
         "scale": 2 + 4 + 3 + 1,
         "stream": 1,
     }
-    rollout = figures["rows"][1]
+    rollout = figures["rows"][2]
     assert rollout["contender"] == "ours" and rollout["same_hypotheses"] == rollout["episodes"] == 2
     assert {"to_floor", "to_ours", "episodes_per_s", "turns_per_s", "tokens_per_s", "critic_calls_per_s"} <= set(
         rollout
