@@ -81,7 +81,8 @@ def tables(rows: Sequence[Row]) -> Iterator[Table]:
     title = f"An environment step, {rows[0]['places']} places: ratios, and us (the fastest round)"
     table = made(title, ["hypotheses"], ["ours x floor", f"{THEIRS} x ours", "ours", THEIRS, FLOOR])
     for row in rows:
-        fastest = [f"{min(times):,.{int(min(times) < 1000)}f}" if all(times) else "" for times in row["microseconds"].values()]
+        least = [min(times) for times in row["microseconds"].values()]
+        fastest = [f"{us:,.1f}" if 0 < us < 1_000 else f"{us:,.0f}" if us else "" for us in least]
         floor = shown(row["to_floor"]) if row["to_floor"] else ""
         table.add_row(row["work"], floor, shown(row["theirs_to_ours"]), *fastest)
     yield table
