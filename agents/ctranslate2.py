@@ -2,7 +2,7 @@
 
 A model is converted once, from its weights in memory, and kept in a cache. There its vocabulary is "0", "1", "2" and so
 on, the numbers of the tokens, so that what a tokenizer holds or lacks makes no difference. Sampling by numbers drawn
-beforehand is not CTranslate2's, and stays with the model itself; so does beam search (`LanguageModel.likeliest`).
+beforehand is not CTranslate2's, and stays with the model itself; so does beam search.
 """
 
 from __future__ import annotations

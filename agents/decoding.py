@@ -1,9 +1,9 @@
 """Decoding back ends: tokens of prompts in, tokens of completions out.
 
 `transformers` is the reference, the library's own `generate`. `leaving` decodes the same, but completions that have
-ended leave the batch, so that one that goes on for long costs the others nothing. `compiled` decodes in compiled
-graphs of fixed shapes. Models whose weights stay may be converted for `ctranslate2` (`agents/ctranslate2.py`) or given
-to `vllm` (`agents/vllm.py`); which it is to be, `refiner_env/decoding.py` knows.
+ended leave the batch, and so do prompts whose beam search is over: one that goes on for long costs the others nothing.
+`compiled` decodes in compiled graphs of fixed shapes. Models whose weights stay may be converted for `ctranslate2`
+(`agents/ctranslate2.py`) or given to `vllm` (`agents/vllm.py`); which it is to be, `refiner_env/decoding.py` knows.
 """
 
 from __future__ import annotations
@@ -17,8 +17,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch.nn import functional as F
-from transformers import CompileConfig, LogitsProcessor, LogitsProcessorList, PreTrainedModel
-from transformers.generation import EncoderNoRepeatNGramLogitsProcessor, EncoderRepetitionPenaltyLogitsProcessor
+from transformers import CompileConfig, LogitsProcessor, LogitsProcessorList, PreTrainedModel, StoppingCriteriaList
+from transformers.generation import (
+    EncoderNoRepeatNGramLogitsProcessor,
+    EncoderRepetitionPenaltyLogitsProcessor,
+    EosTokenCriteria,
+    MaxLengthCriteria,
+    SynthIDTextWatermarkLogitsProcessor,
+    UnbatchedClassifierFreeGuidanceLogitsProcessor,
+)
 from transformers.modeling_outputs import BaseModelOutput
 
 from refiner_env.decoding import AUTO, FOLLOWING
@@ -41,8 +48,19 @@ NARROW = 32
 """Tokens among which a nucleus is looked for before all are sorted, which costs more than a decoder's step."""
 LOOK = {"cuda": 8}
 """Tokens between two looks at what has ended, where a look waits for the device; else it is 1."""
-WHOLE = (EncoderNoRepeatNGramLogitsProcessor, EncoderRepetitionPenaltyLogitsProcessor)
-"""They hold the prompts of the whole batch, which none can leave."""
+WHOLE = (
+    EncoderNoRepeatNGramLogitsProcessor,
+    EncoderRepetitionPenaltyLogitsProcessor,
+    SynthIDTextWatermarkLogitsProcessor,
+    UnbatchedClassifierFreeGuidanceLogitsProcessor,
+)
+"""They hold more of the whole batch than `Rows` knows of, so that none can leave it."""
+HELD = ("draws", "prompt_ignore_length")
+"""What other processors hold of each row."""
+ENDS = (EosTokenCriteria, MaxLengthCriteria)
+"""What ends a completion in our own loops."""
+FAR = -1e9
+"""In the library's beam search, what is added to the scores of all that may not be taken."""
 
 
 @dataclass(frozen=True)
@@ -75,11 +93,15 @@ class Backend(ABC):
     def generate(self, lm: LanguageModel, prompts: Sequence[Row], decoding: Decoding) -> list[Row]:
         """The completion of each prompt, in order, with the token that ended it."""
 
+    @abstractmethod
+    def likeliest(self, lm: LanguageModel, prompts: Sequence[Row], count: int, max_new_tokens: int) -> list[list[Row]]:
+        """For each prompt, in order, so many completions by a beam search of as many beams, likeliest first."""
+
     def log_probabilities(self, lm: LanguageModel, prompts: Sequence[Row], targets: Sequence[Row]) -> list[float]:
         """For each prompt, in order, the log-probability that its whole completion is the target."""
         found = [0.0] * len(prompts)
         lengths = [len(prompt) + len(target) for prompt, target in zip(prompts, targets, strict=True)]
-        for places in lm.batches(lengths):
+        for places in lm.batches(lengths, lm.most_at_once):
             responses = lm.padded([targets[i] for i in places])
             logits = lm.teacher_forced(lm.batch([prompts[i] for i in places]), responses)
             of_token = logits.float().log_softmax(-1).gather(-1, responses.unsqueeze(-1)).squeeze(-1)
@@ -98,9 +120,9 @@ class Transformers(Backend):
         """What `generate` is told beside the decoding."""
         return {}
 
-    def batches(self, lm: LanguageModel, prompts: Sequence[Row]) -> list[list[int]]:
-        """Places of the prompts that are decoded together, the longest first."""
-        return lm.batches([len(prompt) for prompt in prompts], lm.max_new_tokens)
+    def batches(self, lm: LanguageModel, prompts: Sequence[Row], most: int) -> list[list[int]]:
+        """Places of the prompts that are decoded together, at most so many, the longest first."""
+        return lm.batches([len(prompt) for prompt in prompts], most, passes=lm.max_new_tokens)
 
     def read(self, lm: LanguageModel, prompts: Sequence[Row]) -> dict[str, Any]:
         """A batch as `generate` takes it; the first of its rows are those of the prompts."""
@@ -113,7 +135,7 @@ class Transformers(Backend):
             options["begin_suppress_tokens"] = [decoding.not_first]
         if decoding.never is not None:
             options["suppress_tokens"] = [decoding.never]
-        for places in self.batches(lm, prompts):
+        for places in self.batches(lm, prompts, lm.most_at_once):
             read = self.read(lm, [prompts[i] for i in places])
             if decoding.top_p:
                 assert decoding.draws is not None
@@ -125,9 +147,20 @@ class Transformers(Backend):
                 written[place] = row
         return written
 
+    def likeliest(self, lm: LanguageModel, prompts: Sequence[Row], count: int, max_new_tokens: int) -> list[list[Row]]:
+        found: list[list[Row]] = [[] for _ in prompts]
+        beams = {"do_sample": False, "num_beams": count, "num_return_sequences": count, **self.options(lm)}
+        for places in self.batches(lm, prompts, max(1, lm.most_at_once // count)):
+            read = self.read(lm, [prompts[i] for i in places])
+            output = lm.model.generate(**read, max_new_tokens=max_new_tokens, synced_gpus=False, **lm.start, **beams)
+            written = lm.completed(output, read["attention_mask"].shape[1])
+            for i, place in enumerate(places):
+                found[place] = written[i * count : (i + 1) * count]
+        return found
+
 
 class Leaving(Transformers):
-    """The reference's preparation with a loop of our own, which ended completions leave.
+    """The reference's preparation with loops of our own, which ended completions leave.
 
     An encoder reads prompts in parts of similar length, without padding; a decoder writes for all of them together,
     since a step costs it little more for many than for few.
@@ -139,17 +172,17 @@ class Leaving(Transformers):
         # Whatever caches the model's own generation config asks for; rows leave this kind alone.
         return {"custom_generate": leaving, "use_cache": True, "cache_implementation": "dynamic"}
 
-    def batches(self, lm: LanguageModel, prompts: Sequence[Row]) -> list[list[int]]:
+    def batches(self, lm: LanguageModel, prompts: Sequence[Row], most: int) -> list[list[int]]:
         if not self._reads(lm):
-            return super().batches(lm, prompts)
+            return super().batches(lm, prompts, most)
         order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]), reverse=True)
-        return [order[start : start + lm.most_at_once] for start in range(0, len(order), lm.most_at_once)]
+        return [order[start : start + most] for start in range(0, len(order), most)]
 
     def read(self, lm: LanguageModel, prompts: Sequence[Row]) -> dict[str, Any]:
         if not self._reads(lm):
             return super().read(lm, prompts)
         width, states, masks = len(prompts[0]), [], []
-        for places in lm.batches([len(prompt) for prompt in prompts]):  # the order stays
+        for places in lm.batches([len(prompt) for prompt in prompts], len(prompts)):  # the order stays
             batch = lm.batch([prompts[i] for i in places])
             hidden, more = lm.model.get_encoder()(**batch).last_hidden_state, width - len(prompts[places[0]])
             states.append(F.pad(hidden, (0, 0, 0, more)))
@@ -184,6 +217,10 @@ class Compiled(Transformers):
         rows, width = (1 << max(6, (n - 1).bit_length()) for n in (len(prompts), len(prompts[0])))
         return dict(lm.batch([*prompts, *[prompts[0]] * (rows - len(prompts))], width))
 
+    def likeliest(self, lm: LanguageModel, prompts: Sequence[Row], count: int, max_new_tokens: int) -> list[list[Row]]:
+        # It is asked of few prompts at a time: there are many shapes to compile, and little to gain.
+        return BACKENDS[DEFAULT].likeliest(lm, prompts, count, max_new_tokens)
+
 
 def by_length(lengths: Sequence[int], most: int, cost: int) -> list[list[int]]:
     """Places of texts, the longest first, in batches of at most so many: those that cost least to pass.
@@ -208,53 +245,147 @@ def leaving(
     model: PreTrainedModel,
     input_ids: torch.Tensor,
     logits_processor: LogitsProcessorList,
-    stopping_criteria: Any,
+    stopping_criteria: StoppingCriteriaList,
     generation_config: Any,
     **prepared: Any,
 ) -> torch.Tensor:
     """The decoding loop that `generate` is given: (N, longest), padded on the right.
 
-    The library's own is taken where rows cannot leave: models with another cache, as Mamba, and processors of `WHOLE`.
+    The library's own is taken where rows cannot leave: models with another cache, as Mamba, and processors of `WHOLE`;
+    and where something else than `ENDS` ends a completion.
 
     Args:
         prepared: what `generate` has prepared: `attention_mask`, `past_key_values`, `encoder_outputs`.
     """
-    if "past_key_values" not in prepared or any(isinstance(processor, WHOLE) for processor in logits_processor):
-        sequences: torch.Tensor = model._sample(
-            input_ids, logits_processor, stopping_criteria, generation_config, **prepared
-        )
+    alone = generation_config.num_beams == 1
+    whole = any(isinstance(processor, WHOLE) for processor in logits_processor)
+    if whole or "past_key_values" not in prepared or not all(isinstance(end, ENDS) for end in stopping_criteria):
+        library = model._sample if alone else model._beam_search
+        sequences: torch.Tensor = library(input_ids, logits_processor, stopping_criteria, generation_config, **prepared)
         return sequences
-    end, pad, most = generation_config.eos_token_id, generation_config.pad_token_id, stopping_criteria.max_length
-    cache, encoded = prepared["past_key_values"], prepared.get("encoder_outputs")
-    read = input_ids if encoded is None else encoded.last_hidden_state[..., 0]
-    mask = prepared.get("attention_mask")  # which is left out where it hides nothing
-    mask = torch.ones_like(read, dtype=torch.long) if mask is None else mask
-    whole = input_ids.new_full((len(input_ids), most), pad)
-    whole[:, : input_ids.shape[1]] = input_ids
-    rows, text, last = torch.arange(len(input_ids), device=input_ids.device), input_ids, input_ids
-    over, look = torch.zeros_like(rows, dtype=torch.bool), LOOK.get(input_ids.device.type, 1)
-    while text.shape[1] < most and len(rows):
-        if encoded is None:
-            places = (mask.cumsum(1) - 1).clamp(min=0)[:, -last.shape[1] :]  # padding on the left counts for nothing
-            inputs = {"input_ids": last, "attention_mask": mask, "position_ids": places, "logits_to_keep": 1}
-            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
+    search = greedy_search if alone else beam_search
+    rows = Rows(model, input_ids, logits_processor, prepared)
+    return search(rows, input_ids, stopping_criteria.max_length, generation_config)
+
+
+class Rows:
+    """What a model holds of the texts that it continues, of which some may go on without the others.
+
+    Args:
+        texts: (N, L) tokens: prompts, or what a decoder begins with.
+        prepared: see `leaving`.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, texts: torch.Tensor, processors: LogitsProcessorList, prepared: dict[str, Any]
+    ) -> None:
+        self.model, self.processors = model, processors
+        self.cache, self.encoded = prepared["past_key_values"], prepared.get("encoder_outputs")
+        read = texts if self.encoded is None else self.encoded.last_hidden_state[..., 0]
+        mask = prepared.get("attention_mask")  # which is left out where it hides nothing
+        self.mask = torch.ones_like(read, dtype=torch.long) if mask is None else mask
+        self.look = LOOK.get(texts.device.type, 1)
+
+    def logits(self, last: torch.Tensor) -> torch.Tensor:
+        """Those of the next token (N, V), given the last ones (N, L) that were not given before."""
+        if self.encoded is None:
+            places = (self.mask.cumsum(1) - 1).clamp(min=0)[:, -last.shape[1] :]  # not padding on the left
+            inputs = {"input_ids": last, "attention_mask": self.mask, "position_ids": places, "logits_to_keep": 1}
+            self.mask = F.pad(self.mask, (0, 1), value=1)
         else:
-            inputs = {"encoder_outputs": encoded, "attention_mask": mask, "decoder_input_ids": last}
-        logits = model(**inputs, past_key_values=cache, use_cache=True).logits[:, -1].float()
-        last = logits_processor(text, logits).argmax(-1, keepdim=True).masked_fill(over[:, None], pad)
-        whole[rows, text.shape[1]] = last[:, 0]
-        text = torch.cat([text, last], 1)
+            inputs = {"encoder_outputs": self.encoded, "attention_mask": self.mask, "decoder_input_ids": last}
+        logits: torch.Tensor = self.model(**inputs, past_key_values=self.cache, use_cache=True).logits[:, -1].float()
+        return logits
+
+    def select(self, rows: torch.Tensor) -> None:
+        """Go on with these rows."""
+        self.cache.reorder_cache(rows)
+        self.mask = self.mask[rows]
+        if self.encoded is not None:
+            self.encoded.last_hidden_state = self.encoded.last_hidden_state[rows]
+        for processor in self.processors:
+            for name in HELD:
+                if isinstance(held := getattr(processor, name, None), torch.Tensor):
+                    setattr(processor, name, held[rows])
+
+    def reorder(self, rows: torch.Tensor) -> None:
+        """Go on with these rows, each in the place of one of the same prompt: what they have read stays."""
+        if self.look > 1 or not torch.equal(rows, torch.arange(len(rows), device=rows.device)):
+            getattr(self.cache, "self_attention_cache", self.cache).reorder_cache(rows)
+
+
+def greedy_search(rows: Rows, texts: torch.Tensor, longest: int, config: Any) -> torch.Tensor:
+    """The texts (N, L) with what follows, token by token the likeliest, (N, at most longest)."""
+    end, pad = config.eos_token_id, config.pad_token_id
+    whole = texts.new_full((len(texts), longest), pad)
+    whole[:, : texts.shape[1]] = texts
+    places, last = torch.arange(len(texts), device=texts.device), texts
+    over = torch.zeros_like(places, dtype=torch.bool)
+    while texts.shape[1] < longest and len(places):
+        scores = rows.processors(texts, rows.logits(last))
+        last = scores.argmax(-1, keepdim=True).masked_fill(over[:, None], pad)
+        whole[places, texts.shape[1]] = last[:, 0]
+        texts = torch.cat([texts, last], 1)
         over |= last[:, 0] == end
-        if text.shape[1] % look == 0 and int(over.sum()) >= LEAVE * len(over):
+        if texts.shape[1] % rows.look == 0 and int(over.sum()) >= LEAVE * len(over):
             left = (~over).nonzero()[:, 0]
-            rows, text, last, mask, over = rows[left], text[left], last[left], mask[left], over[left]
-            cache.batch_select_indices(left)
-            if encoded is not None:
-                encoded.last_hidden_state = encoded.last_hidden_state[left]
-            for processor in logits_processor:
-                if isinstance(processor, NucleusSampling):
-                    processor.draws = processor.draws[left]
-    return whole[:, : text.shape[1]]
+            places, texts, last, over = places[left], texts[left], last[left], over[left]
+            rows.select(left)
+    return whole[:, : texts.shape[1]]
+
+
+def beam_search(rows: Rows, texts: torch.Tensor, longest: int, config: Any) -> torch.Tensor:
+    """The library's beam search, which a prompt leaves with all its beams when its own search is over.
+
+    Args:
+        texts: (N * B, L): each of N once for every beam.
+
+    Returns:
+        (N * B, longest): for each of them B texts with what follows, likeliest first.
+    """
+    beams, begin, penalty = config.num_beams, texts.shape[1], config.length_penalty
+    every = torch.arange(len(texts), device=texts.device)
+    rows.select(every[::beams])  # the beams of a prompt begin alike
+    logits = rows.logits(texts[::beams])[every // beams]
+    rows.select(every // beams)
+    whole = texts.new_full((len(texts) // beams, beams, longest), config.pad_token_id)
+    texts, places = texts.view(len(whole), beams, begin), every[: len(whole)]
+    scores = torch.full((len(whole), beams), FAR, device=texts.device)
+    ended, ended_scores = texts, scores.clone()
+    scores[:, 0], over = 0.0, torch.zeros_like(places, dtype=torch.bool)
+    while True:
+        each, size = torch.arange(len(texts), device=texts.device)[:, None], logits.shape[-1]
+        logs = rows.processors(texts.flatten(0, 1), logits.log_softmax(-1)).view(-1, beams, size)
+        # Of twice as many continuations as there are beams, enough do not end.
+        sums, chosen = (logs + scores[..., None]).flatten(1).topk(2 * beams)
+        beam, token = chosen // size, chosen % size
+        longer = torch.cat([texts[each, beam], token[..., None]], -1)
+        length, last = longer.shape[-1] - begin, longer.shape[-1] == longest
+        ends = (token == config.eos_token_id) | last
+        scores, best = (sums + FAR * ends).topk(beams)
+        texts, beam = longer[each, best], beam[each, best]
+        ends[:, beams:] = False  # the other half is there to be continued
+        final = sums / length**penalty + FAR * (~ends | over[:, None])
+        ended_scores, best = torch.cat([ended_scores, final], 1).topk(beams)
+        ended = torch.cat([F.pad(ended, (0, 1), value=config.pad_token_id), longer], 1)[each, best]
+        # A search is over when its likeliest text, if it ended now ("never": whenever), would not be among the best
+        # that have ended; with `early_stopping` as soon as there are enough of these.
+        hoped = longest - begin if config.early_stopping == "never" and penalty > 0 else length
+        over |= ~(scores[:, 0] / hoped**penalty > ended_scores[:, -1])
+        if config.early_stopping is True:
+            over |= ended_scores[:, -1] > FAR / 2
+        if last or (longer.shape[-1] % rows.look == 0 and bool(over.any())):
+            over |= last
+            whole[places[over], :, : longer.shape[-1]] = ended[over]
+            left = (~over).nonzero()[:, 0]
+            if not len(left):
+                return whole.flatten(0, 1)
+            rows.select((each * beams + beam)[left].flatten())
+            kept = (places, texts, scores, ended, ended_scores, over)
+            places, texts, scores, ended, ended_scores, over = (tensor[left] for tensor in kept)
+        else:
+            rows.reorder((each * beams + beam).flatten())
+        logits = rows.logits(texts[..., -1:].flatten(0, 1))
 
 
 BACKENDS: dict[str, Backend] = {backend.name: backend for backend in (Transformers(), Leaving(), Compiled())}

@@ -270,22 +270,11 @@ class LanguageModel(ABC):
         return self.texts(written)
 
     def likeliest(self, prompts: Sequence[str], count: int) -> list[list[str]]:
-        """For each prompt, in order, `count` completions by beam search of `transformers`, likeliest first."""
-        rows = self.prompt_rows(prompts)
-        found: list[list[str]] = [[] for _ in rows]
+        """For each prompt, in order, `count` completions by beam search, likeliest first."""
         with self.inferring():
-            for places in self.batches([len(row) for row in rows], self.max_new_tokens, count):
-                batch = self.batch([rows[i] for i in places])
-                beams = {"do_sample": False, "num_beams": count, "num_return_sequences": count}
-                output = self.model.generate(
-                    **batch, max_new_tokens=self.max_new_tokens, synced_gpus=False, **self.start, **beams
-                )
-                written = self.completed(output, batch["input_ids"].shape[1])
-                self.generated_tokens += sum(map(len, written))
-                texts = self.texts(written)
-                for i, place in enumerate(places):
-                    found[place] = texts[i * count : (i + 1) * count]
-        return found
+            written = self.backend.likeliest(self, self.prompt_rows(prompts), count, self.max_new_tokens)
+        self.generated_tokens += sum(len(row) for rows in written for row in rows)
+        return [self.texts(rows) for rows in written]
 
     def probabilities(self, prompts: Sequence[str], targets: Sequence[str]) -> list[float]:
         """For each prompt, in order, the probability that its whole completion is the target."""
@@ -322,15 +311,13 @@ class LanguageModel(ABC):
         """The `count` of the loss of all these targets, before any of it is computed."""
         return sum(map(len, self.target_rows(targets))) if weights is None else len(targets)
 
-    def batches(self, lengths: Sequence[int], passes: int = 1, rows: int = 1) -> list[list[int]]:
-        """Places of texts, the longest first, in batches that are worth their passes (`by_length`).
+    def batches(self, lengths: Sequence[int], most: int, passes: int = 1) -> list[list[int]]:
+        """Places of texts, the longest first, in batches of at most so many that are worth their passes (`by_length`).
 
         Args:
-            passes: of a batch, as many as tokens are written.
-            rows: of a batch, for each text.
+            passes: of each batch, where tokens are written one after the other.
         """
-        cost = passes * PASS.get(self.model.device.type, 1024)
-        return by_length(lengths, max(1, self.most_at_once // rows), cost)
+        return by_length(lengths, most, passes * PASS.get(self.model.device.type, 1024))
 
     def parts(self, lengths: Sequence[int], most: int | None) -> list[list[int]]:
         """Places of texts in parts to be learned from one by one, each of at most so many; None for no limit.

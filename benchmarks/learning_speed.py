@@ -32,11 +32,12 @@ from refiner_env import RefinerVectorEnv
 from refiner_env.types import Problem, Task
 from trainers.learning import Learner, seed_step, step_seed
 from trainers.refiner import RefinerOptions, hypothesis_source, refiner_step
+from trainers.runs import RunOptions
 
 EXPLORATION = 3
 """Samples for each problem: `--exp_num` of the official code."""
 TOP_P, LONGEST = 0.5, 50
-"""Nucleus mass and tokens of its samples."""
+"""Nucleus mass and tokens of its samples, and of ours."""
 SAMPLES = {"ours": 1, "official": EXPLORATION, "official, N=1": 1}
 
 Sample = Callable[[Sequence[str]], list[str]]
@@ -85,7 +86,7 @@ def library_samples(lm: LanguageModel, count: int) -> Sample:
         options = {"do_sample": True, "top_p": TOP_P, "top_k": 0, "num_return_sequences": count}
         with torch.no_grad():
             batch = lm.encode(prompts)
-            written = lm.model.generate(**batch, **lm.start, max_new_tokens=LONGEST, **options)
+            written = lm.model.generate(**batch, **lm.start, max_new_tokens=lm.max_new_tokens, **options)
         return lm.texts(lm.completed(written, batch["input_ids"].shape[1]))
 
     return sample
@@ -93,7 +94,8 @@ def library_samples(lm: LanguageModel, count: int) -> Sample:
 
 def prepared(lm: LanguageModel, contender: str, shape: Shape) -> Callable[[int], float]:
     """(number) -> seconds of that step, the optimizer's part included."""
-    learner, problems = Learner(lm, learning_rate=0.0), TIMED[:]
+    learner, problems = Learner(lm, learning_rate=0.0, options=RunOptions(decoding=shape.backend)), TIMED[:]
+    lm.max_new_tokens = LONGEST
     learner.step(0.0)  # makes the optimizer's state
     options = RefinerOptions(batch_size=shape.batch_size, turns=shape.turns, source="policy", top_p=TOP_P)
     env = RefinerVectorEnv(
@@ -125,7 +127,7 @@ def prepared(lm: LanguageModel, contender: str, shape: Shape) -> Callable[[int],
 
 def measure(name: str, shape: Shape, rounds: int) -> Iterator[Row]:
     """The rows of one model."""
-    lm = timed_model(name, shape.backend)
+    lm = timed_model(name)
     steps = {contender: prepared(lm, contender, shape) for contender in SAMPLES}
     for step in steps.values():
         step(0)  # warm up
@@ -149,7 +151,7 @@ def measure(name: str, shape: Shape, rounds: int) -> Iterator[Row]:
 
 def _beginning(name: str, contender: str, shape: Shape) -> Callable[[], object]:
     """A step, once the weights and the optimizer's state are there."""
-    return partial(prepared(timed_model(name, shape.backend), contender, shape), 1)
+    return partial(prepared(timed_model(name), contender, shape), 1)
 
 
 def tables(rows: Sequence[Row]) -> Iterator[Table]:

@@ -1,30 +1,30 @@
 """Rollouts timed: what the loop costs beside the arithmetic of the model, and what a loop written plainly costs.
 
-- floor: the prompts of all turns, known beforehand, given to the bare model at once, sorted by length;
+- floor: the calls that our loop makes of the models, made of the bare models: what the loop adds is missing;
+- known: the prompts of all these calls, in one call of each kind, as if they were known beforehand;
 - ours: `trainers.rollout.play`;
 - plain: single environments in Gymnasium's SyncVectorEnv, the library's `generate` on all observations as they come,
   padded to the longest, and a critic that each environment asks by itself.
 
-All three decode the same prompts of the same problems.
+All decode the same prompts of the same problems.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
-from unittest import mock
 
 import gymnasium as gym
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from rich.table import Table
 
 from agents.critic import LearnedCritic
-from agents.decoding import DEFAULT, Backend, Decoding
+from agents.decoding import DEFAULT, Backend, Decoding, Transformers
 from agents.decoding import Row as Tokens
-from agents.generator import BEAMS, Generator
+from agents.generator import Generator
 from agents.lm import LanguageModel
 from benchmarks.caches import forget
 from benchmarks.rounds import Row, by, in_turn, made, peak, ratio, shown
@@ -34,7 +34,7 @@ from refiner_env.types import Critic, Problem
 from trainers.rollout import play
 
 CRITICS = ("oracle", "learned")
-FLOOR = "floor"
+FLOOR, KNOWN = "floor", "known"
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ class Played:
     split: Split
     tokens: int
     """Written by the generator."""
-    padding: float
-    """The share of it in all prompts, the critic's included."""
+    padding: float | None
+    """The share of it in all prompts, the critic's included; None where the back end pads by itself."""
 
 
 Loop = Callable[[LanguageModel, str | Critic, Shape], list[tuple[str, ...]]]
@@ -78,7 +78,7 @@ def ours(lm: LanguageModel, critic: str | Critic, shape: Shape) -> list[tuple[st
 
 def plain(lm: LanguageModel, critic: str | Critic, shape: Shape) -> list[tuple[str, ...]]:
     """Single environments side by side. Those that find no problem left play the first again, uncounted."""
-    problems, lm.backend = shape.problems, AsTheyCome()
+    problems = shape.problems
     order = iter(range(len(problems)))
 
     def single() -> gym.Env[Any, Any]:
@@ -116,35 +116,19 @@ class InOrder(gym.Wrapper[Any, Any, Any, Any]):
         return super().reset(seed=seed, options={"index": self.number or 0})
 
 
-class AsTheyCome(Backend):
+class AsTheyCome(Transformers):
     """The library's `generate` on one batch of all prompts."""
 
     name = "as they come"
 
-    def generate(self, lm: LanguageModel, prompts: Sequence[Tokens], decoding: Decoding) -> list[Tokens]:
-        batch = lm.batch(prompts)
-        options = {"do_sample": False, "num_beams": 1, "max_new_tokens": decoding.max_new_tokens}
-        return lm.completed(lm.model.generate(**batch, **lm.start, **options), batch["input_ids"].shape[1])
+    def batches(self, lm: LanguageModel, prompts: Sequence[Tokens], most: int) -> list[list[int]]:
+        return [list(range(len(prompts)))] if prompts else []
 
 
-@dataclass
-class Asked:
-    """What a model was asked in a rollout."""
-
-    continued: dict[int | None, list[Tokens]] = field(default_factory=dict)
-    """Prompts, by the token with which no completion begins."""
-    scored: list[tuple[Tokens, Tokens]] = field(default_factory=list)
-    beams: list[str] = field(default_factory=list)
-
-    def once_more(self, lm: LanguageModel) -> None:
-        """All of it at once."""
-        with lm.inferring():
-            for not_first, prompts in self.continued.items():
-                lm.backend.generate(lm, prompts, Decoding(lm.max_new_tokens, not_first=not_first))
-            if self.scored:
-                lm.backend.log_probabilities(lm, *zip(*self.scored, strict=True))
-            if self.beams:
-                lm.likeliest(self.beams, BEAMS)
+Call = tuple[str, tuple[Any, ...]]
+"""A method of a back end, and what it is given beside the model."""
+Calls = Sequence[Sequence[Call]]
+"""Those of the generator's model, and those of the critic's."""
 
 
 class Recorder(Backend):
@@ -153,41 +137,57 @@ class Recorder(Backend):
     name = "recorder"
 
     def __init__(self, inner: Backend) -> None:
-        self.inner, self.asked = inner, Asked()
+        self.inner, self.calls = inner, list[Call]()
 
     def generate(self, lm: LanguageModel, prompts: Sequence[Tokens], decoding: Decoding) -> list[Tokens]:
-        self.asked.continued.setdefault(decoding.not_first, []).extend(prompts)
+        self.calls.append(("generate", (prompts, decoding)))
         return self.inner.generate(lm, prompts, decoding)
 
+    def likeliest(
+        self, lm: LanguageModel, prompts: Sequence[Tokens], count: int, max_new_tokens: int
+    ) -> list[list[Tokens]]:
+        self.calls.append(("likeliest", (prompts, count, max_new_tokens)))
+        return self.inner.likeliest(lm, prompts, count, max_new_tokens)
+
     def log_probabilities(self, lm: LanguageModel, prompts: Sequence[Tokens], targets: Sequence[Tokens]) -> list[float]:
-        self.asked.scored += zip(prompts, targets, strict=True)
+        self.calls.append(("log_probabilities", (prompts, targets)))
         return self.inner.log_probabilities(lm, prompts, targets)
 
 
-def record(model: LanguageModel, critic: str, shape: Shape) -> list[Asked]:
+def record(model: LanguageModel, critic: str, shape: Shape) -> Calls:
     """What our loop asks of the generator's model, and of the critic's."""
     writer, reviewer = again(model), again(model)
-    notes = []
+    calls = []
     for lm in (writer, reviewer):
         lm.backend = recorder = Recorder(lm.backend)
-        notes.append(recorder.asked)
-    likeliest = writer.likeliest
-
-    def noted(prompts: Sequence[str], count: int) -> list[list[str]]:
-        notes[0].beams += prompts
-        return likeliest(prompts, count)
-
-    with mock.patch.object(writer, "likeliest", noted):
-        ours(writer, _critic(critic, reviewer), shape)
-    return notes
+        calls.append(recorder.calls)
+    ours(writer, _critic(critic, reviewer), shape)
+    return calls
 
 
-def floor(model: LanguageModel, notes: Sequence[Asked]) -> Played:
+def at_once(calls: Sequence[Call]) -> list[Call]:
+    """One call for all those that ask alike."""
+    alike: dict[tuple[str, tuple[Any, ...]], list[Any]] = defaultdict(list)
+    for method, (prompts, *others) in calls:
+        if method == "log_probabilities":  # a target for each prompt
+            alike[method, ()] += zip(prompts, *others, strict=True)
+        else:
+            alike[method, tuple(others)] += prompts
+    return [
+        (method, tuple(zip(*rows, strict=True)) if method == "log_probabilities" else (rows, *others))
+        for (method, others), rows in alike.items()
+        if rows
+    ]
+
+
+def floor(model: LanguageModel, calls: Calls) -> Played:
     """The arithmetic alone."""
-    models = [again(model) for _ in notes]
+    models = [again(model) for _ in calls]
     with Split.taken() as split:
-        for lm, asked in zip(models, notes, strict=True):
-            asked.once_more(lm)
+        for lm, of_model in zip(models, calls, strict=True):
+            with lm.inferring():
+                for method, given in of_model:
+                    getattr(lm.backend, method)(lm, *given)
     return Played([], split, 0, _waste(*models))
 
 
@@ -195,6 +195,8 @@ def played(model: LanguageModel, loop: Loop, critic: str, shape: Shape) -> Playe
     """One rollout, with nothing remembered of any before."""
     forget()
     writer, reviewer = again(model), again(model)
+    if loop is plain:
+        writer.backend = reviewer.backend = AsTheyCome()
     judge = _critic(critic, reviewer)
     with Split.taken() as split:
         hypotheses = loop(writer, judge, shape)
@@ -205,8 +207,9 @@ def _critic(name: str, lm: LanguageModel) -> str | Critic:
     return LearnedCritic(lm, TASK) if name == "learned" else name
 
 
-def _waste(*models: LanguageModel) -> float:
-    return 1 - sum(lm.passed_tokens for lm in models) / sum(lm.padded_tokens for lm in models)
+def _waste(*models: LanguageModel) -> float | None:
+    padded = sum(lm.padded_tokens for lm in models)
+    return 1 - sum(lm.passed_tokens for lm in models) / padded if padded else None
 
 
 def measure(name: str, shape: Shape, rounds: int) -> Iterator[Row]:
@@ -214,9 +217,10 @@ def measure(name: str, shape: Shape, rounds: int) -> Iterator[Row]:
     model = timed_model(name, shape.backend)
     few = replace(shape, episodes=min(shape.episodes, shape.places))
     for critic in CRITICS:
-        contenders = {FLOOR: partial(floor, model, record(model, critic, shape))}
+        floors = _floors(model, critic, shape)
+        contenders = {loop: partial(floor, model, calls) for loop, calls in floors.items()}
         contenders |= {loop: partial(played, model, LOOPS[loop], critic, shape) for loop in LOOPS}
-        noted = record(model, critic, few)
+        noted = _floors(model, critic, few)
         taken = in_turn(contenders, rounds)
         times = {loop: [one.split.total for one in of_loop] for loop, of_loop in taken.items()}
         written = taken["ours"][0]
@@ -236,18 +240,23 @@ def measure(name: str, shape: Shape, rounds: int) -> Iterator[Row]:
                 "tokens_per_s": written.tokens / second,
                 "critic_calls": split.calls[CRITIC],
                 "critic_calls_per_s": split.calls[CRITIC] / second,
-                "share": {part: split.seconds[part] / second for part in PARTS if loop != FLOOR},
+                "share": {part: split.seconds[part] / second for part in PARTS if loop in LOOPS},
                 "padding": middle.padding,
-                "peak_mib": peak(_prepared, name, loop, critic, few, noted),
+                "peak_mib": peak(_prepared, name, loop, critic, few, noted.get(loop)),
                 "episodes": shape.episodes,
                 "same_hypotheses": sum(a == b for a, b in zip(middle.hypotheses, written.hypotheses, strict=False)),
             }
 
 
-def _prepared(name: str, loop: str, critic: str, shape: Shape, notes: Sequence[Asked]) -> Callable[[], object]:
+def _floors(model: LanguageModel, critic: str, shape: Shape) -> dict[str, Calls]:
+    calls = record(model, critic, shape)
+    return {FLOOR: calls, KNOWN: [at_once(of_model) for of_model in calls]}
+
+
+def _prepared(name: str, loop: str, critic: str, shape: Shape, calls: Calls | None) -> Callable[[], object]:
     model = timed_model(name, shape.backend)
     played(model, ours, critic, replace(shape, episodes=2, places=2))  # what is loaded late is loaded
-    return partial(floor, model, notes) if loop == FLOOR else partial(played, model, LOOPS[loop], critic, shape)
+    return partial(floor, model, calls) if calls else partial(played, model, LOOPS[loop], critic, shape)
 
 
 def tables(rows: Sequence[Row]) -> Iterator[Table]:
@@ -265,7 +274,8 @@ def tables(rows: Sequence[Row]) -> Iterator[Table]:
                 table.add_row(critic, row["contender"], *ratios, *figures, f"{row['peak_mib']:,.0f}")
                 shares = [f"{100 * row['share'][part]:.1f}" if row["share"] else "" for part in PARTS]
                 same = f"{row['same_hypotheses']} of {row['episodes']}" if row["share"] else ""
-                split.add_row(critic, row["contender"], *shares, f"{100 * row['padding']:.1f}", same)
+                padding = "" if row["padding"] is None else f"{100 * row['padding']:.1f}"
+                split.add_row(critic, row["contender"], *shares, padding, same)
             table.add_section()
             split.add_section()
         yield table

@@ -20,11 +20,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from agents.decoding import BACKENDS, DEFAULT
+from agents.decoding import DEFAULT
 from agents.models import check_spec
 from benchmarks import environment_speed, learning_speed, rollout_speed, scale
 from benchmarks.rounds import Row, apart
 from benchmarks.timed_models import SIZES, kept, warmed
+from refiner_env.decoding import DECODERS, FOLLOWING
 from refiner_env.errors import OptionError, RefinerError, UnknownNameError
 from refiner_env.options import Parser, add_options, option, read_options, to_dict
 from trainers.progress import Progress, quiet_libraries, say
@@ -40,7 +41,11 @@ class BenchOptions:
     models: tuple[str, ...] = option(
         ("1m",), f"{', '.join(SIZES)}, or models as --model of refiner train takes them; commas or spaces between"
     )
-    decoding: str = option(DEFAULT, "what decodes for ours and the floor", choices=tuple(BACKENDS))
+    decoding: str = option(
+        DEFAULT,
+        "what decodes for ours and the floor; a training step needs what follows weights",
+        choices=DECODERS[1:],
+    )
     rounds: int = option(3, "rounds of the contenders; the median counts", low=1)
     episodes: int = option(128, "of a rollout; of those that show scale half or a quarter", low=1)
     places: int = option(64, "sub-environments", low=1)
@@ -95,7 +100,7 @@ Work = tuple[str, Iterable[Row], Callable[[Sequence[Row]], Iterator[Table]]]
 def works(part: str, names: Sequence[str], o: BenchOptions) -> Iterator[Work]:
     """The pieces of a part, one after the other."""
     shape = rollout_speed.Shape(o.episodes, o.places, o.turns, o.decoding)
-    step = learning_speed.Shape(o.batch_size, o.learning_turns, o.decoding)
+    step = learning_speed.Shape(o.batch_size, o.learning_turns, o.decoding if o.decoding in FOLLOWING else DEFAULT)
     for name in names:
         if part == "rollout":
             yield name, rollout_speed.measure(name, shape, o.rounds), rollout_speed.tables

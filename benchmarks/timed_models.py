@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from agents.conversion import cache_folder
-from agents.decoding import BACKENDS, DEFAULT
+from agents.decoding import DEFAULT, freeze
 from agents.encoder_decoder import EncoderDecoder
 from agents.lm import LanguageModel
 from agents.models import BASE, BASE_FOLDER, load_model, open_model, pick_device
@@ -38,12 +38,12 @@ TIMED = ProceduralProblems(TASK, seed=3, size=2_000)
 
 
 def timed_model(name: str, backend: str = DEFAULT) -> LanguageModel:
-    """One of `SIZES`, or whatever `open_model` takes, as it is, with a decoding back end."""
+    """One of `SIZES`, or whatever `open_model` takes, as it is, decoded as `refiner_env.decoding.DECODERS` names it."""
     lm = load_model(warmed()) if name in SIZES else open_model(name, TASK, TRAIN[:500])
     if name in SHAPES:
         large = widened(lm.model.cpu(), **SHAPES[name])
         lm = EncoderDecoder(large.to(pick_device()), lm.tokenizer)
-    lm.backend = BACKENDS[backend]
+    freeze(lm, backend)
     return lm
 
 

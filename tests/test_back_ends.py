@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from agents.decoding import BACKENDS, LOOK, Compiled, Leaving, by_length
+from agents.decoding import BACKENDS, LOOK, Compiled, Decoding, Leaving, Row, by_length
 from agents.lm import LanguageModel
 from agents.models import BASE_FOLDER, build_model, load_model
 from agents.prompts import generator_prompt, generator_prompts
@@ -74,6 +74,61 @@ def test_a_back_end_writes_what_the_reference_writes(
         assert written[1][0][0] != first
 
 
+BEAMS = 4
+RULES: list[dict[str, object]] = [
+    {},
+    {"repetition_penalty": 1.3, "no_repeat_ngram_size": 3},
+    {"min_new_tokens": 14},
+    {"length_penalty": 2.0},
+    {"length_penalty": 2.0, "early_stopping": "never"},
+    {"length_penalty": -1.0, "early_stopping": True},
+    {"forced_bos_token_id": 9, "forced_eos_token_id": 3},
+    {"encoder_repetition_penalty": 3.0},
+]
+
+
+@pytest.fixture(scope="module")
+def asked(model: LanguageModel, task: MathWordProblem, train: list[Problem]) -> list[Row]:
+    return model.prompt_rows(prompts_of(train[:8], task))
+
+
+@pytest.fixture(scope="module")
+def unruled(model: LanguageModel, asked: list[Row]) -> list[list[Row]]:
+    """What the reference finds without any of the rules."""
+    return beams("transformers", model, asked)
+
+
+def beams(name: str, lm: LanguageModel, prompts: list[Row]) -> list[list[Row]]:
+    with lm.inferring():
+        return BACKENDS[name].likeliest(lm, prompts, BEAMS, 20)
+
+
+@pytest.mark.parametrize("rules", RULES, ids=lambda rules: "-".join(rules) or "none")
+def test_beams_are_those_of_the_reference(
+    model: LanguageModel,
+    asked: list[Row],
+    unruled: list[list[Row]],
+    rules: dict[str, object],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lm, end = model.clone(), model.start["eos_token_id"]
+    lm.model.generation_config.update(**rules)
+    wanted = beams("transformers", lm, asked)
+    for look in (1, 4):
+        monkeypatch.setitem(LOOK, "cpu", look)
+        assert beams("leaving", lm, asked) == wanted
+    whole = {sum(row[-1] == end for row in of_prompt) for of_prompt in unruled}
+    assert {0, BEAMS} & whole and len(whole) > 1, "all prompts have equally many that end"
+    assert bool(rules) == (wanted != unruled)
+
+
+@pytest.mark.parametrize("name", ["leaving", "compiled"])
+def test_one_beam_is_greedy(model: LanguageModel, asked: list[Row], name: str) -> None:
+    with model.inferring():
+        (found,) = zip(*BACKENDS[name].likeliest(model, asked, 1, 20), strict=True)
+        assert list(found) == BACKENDS["transformers"].generate(model, asked, Decoding(20))
+
+
 def cost(lengths: list[int], batches: list[list[int]], each: int) -> int:
     return sum(len(batch) * max(lengths[i] for i in batch) + each for batch in batches)
 
@@ -111,15 +166,16 @@ def test_prompts_of_a_rollout_are_padded_little(name: str, request: pytest.Fixtu
             return super().act(observations)
 
     play(Reads(task), task, problems, critic="oracle", turns=3, stop="critic", num_envs=64)
-    padded = sum(len(batch) * max(of_act[i] for i in batch) for of_act in lengths for batch in lm.batches(of_act))
+    padded = sum(len(batch) * max(of_act[i] for i in batch) for of_act in lengths for batch in lm.batches(of_act, 64))
     together = sum(len(of_act) * max(of_act) for of_act in lengths)
     passed = sum(map(sum, lengths))
     assert 1 - passed / together > 0.3 and 1 - passed / padded < 0.1
 
 
 @pytest.mark.parametrize("look", [1, 4])
+@pytest.mark.parametrize(("count", "number"), [(1, 30), (BEAMS, 15)])
 def test_ended_completions_cost_no_further_passes(
-    model: LanguageModel, train: list[Problem], look: int, monkeypatch: pytest.MonkeyPatch
+    model: LanguageModel, train: list[Problem], look: int, count: int, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, rows = model.clone(), []
     model.backend = Leaving()
@@ -132,8 +188,9 @@ def test_ended_completions_cost_no_further_passes(
         return forward(*args, **inputs)
 
     monkeypatch.setattr(model.model, "forward", counting)
-    prompts = [generator_prompt(p.text) for p in train[:30]]
-    written = model.generate(prompts)
-    assert rows == sorted(rows, reverse=True) and rows[-1] < rows[0]
+    prompts = [generator_prompt(p.text) for p in train[:number]]
+    written = model.likeliest(prompts, count)
+    first, *later = rows
+    assert later == sorted(later, reverse=True) and later[-1] < later[0] == count * first
     model.backend = BACKENDS["transformers"]
-    assert model.generate(prompts) == written
+    assert model.likeliest(prompts, count) == written

@@ -125,6 +125,13 @@ def test_no_completion_begins_with_the_forbidden_token(
     assert sum(map(list.__eq__, wanted, found)) >= 59
 
 
+def test_beams_are_those_of_the_reference(either: LanguageModel, problems: list[Problem]) -> None:
+    prompts = either.prompt_rows([p.text for p in problems[:48]])
+    with either.inferring():
+        wanted, found = (BACKENDS[name].likeliest(either, prompts, 3, 12) for name in (REFERENCE, DEFAULT))
+    assert sum(map(list.__eq__, wanted, found)) >= 47 and len({row[0] for rows in wanted for row in rows}) > 3
+
+
 @pytest.mark.parametrize("name", FAST)
 def test_log_probabilities_are_those_of_the_reference(
     name: str, either: LanguageModel, problems: list[Problem]

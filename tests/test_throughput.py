@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,9 +64,17 @@ def test_the_floor_decodes_what_our_loop_decodes(base: LanguageModel, critic: st
     shape = rollout_speed.Shape(episodes=5, places=5, turns=2)
     writer, reviewer = rollout_speed.record(base, critic, shape)
     turns = sum(map(len, rollout_speed.played(base, rollout_speed.ours, critic, shape).hypotheses))
-    assert len(writer.continued[None]) == turns and not writer.scored
-    assert len(reviewer.scored) == (turns if critic == "learned" else 0)
+    assert asked(writer, "generate") == turns and asked(reviewer, "log_probabilities") == turns * (critic == "learned")
     assert rollout_speed.floor(base, [writer, reviewer]).split.total > 0
+    for calls in (writer, reviewer):
+        one = rollout_speed.at_once(calls)
+        methods = {method for method, _ in calls}
+        assert {method: asked(calls, method) for method in methods} == {method: len(given[0]) for method, given in one}
+
+
+def asked(calls: Sequence[rollout_speed.Call], method: str) -> int:
+    """How many prompts."""
+    return sum(len(given[0]) for called, given in calls if called == method)
 
 
 def of_one_length(lm: LanguageModel, problems: list[Problem]) -> list[Problem]:
@@ -164,7 +173,7 @@ def test_the_command_shows_tables_and_writes_every_figure(
     assert figures["options"]["places"] == 2 and figures["machine"]["cores"] >= 1
     parts = [row["part"] for row in figures["rows"]]
     assert {part: parts.count(part) for part in dict.fromkeys(parts)} == {
-        "rollout": 6,
+        "rollout": 8,
         "learning": 3,
         "environment": 4,
         "scale": 2 + 4 + 3 + 1,
