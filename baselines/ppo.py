@@ -18,7 +18,7 @@ policy and value model and their optimizer goes from one update to the next. The
 
 Of several processes, each has TRL train on the whole batch: it whitens, averages and clips as one process would. The
 adapters write, reward and pass this process's share of the rows alone, and have the others' as constants; so gradients
-add up to those of one process.
+add up to those of one process. In shards, value model and reference are sharded as the policy is.
 
 TRL takes the log-probability of each response token from logits and nothing else, so it is handed two of them: the
 token's and that of all others together. The entropy that it works out from them is not the vocabulary's; no one reads
@@ -38,6 +38,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate.utils import patch_environment
 from gymnasium.vector import AutoresetMode
 from torch import nn
 from torch.nn import functional as F
@@ -94,6 +95,7 @@ class Rollout:
     Attributes:
         prompts, responses: this process's, n of each.
         lengths: of all responses.
+        parts: places of this process's rows that are passed at once. All processes have as many: some are of no row.
         trained_tokens: passed forward and backward, by this process, through the policy and through the value model.
         micro: how many sequences are passed at once; None for all.
     """
@@ -104,6 +106,7 @@ class Rollout:
         self.prompts: list[Row] = []
         self.responses: list[Row] = []
         self.lengths: list[int] = []
+        self.parts: list[list[int]] = []
         self.trained_tokens = 0
         self.micro: int | None = None
 
@@ -128,6 +131,9 @@ class Rollout:
         finally:
             self.lm.model.generation_config = own
         self.lengths = gathered([len(row) for row in self.responses])
+        lengths = [len(p) + len(r) for p, r in zip(self.prompts, self.responses, strict=True)]
+        self.parts = self.lm.parts(lengths, self.micro)
+        self.parts += [[]] * (max(gathered([len(self.parts)])) - len(self.parts))
         self.lm.generated_tokens += sum(map(len, self.responses))
 
     @property
@@ -149,7 +155,9 @@ class Rollout:
         """
 
         def found(batch: Batch, responses: torch.Tensor) -> torch.Tensor:
-            logits = lm.teacher_forced(batch, responses).flatten(0, 1).float() / self.temperature
+            with lm.computing():
+                logits = lm.teacher_forced(batch, responses)
+            logits = logits.flatten(0, 1).float() / self.temperature
             logits[:, lm.pad] = _NEVER
             chosen = torch.arange(len(logits), device=logits.device), responses.flatten()
             token = logits[chosen]
@@ -157,49 +165,35 @@ class Rollout:
             odds = torch.stack([logits.logsumexp(-1), token], -1) * self.temperature
             return odds.view(*responses.shape, 2)
 
-        return self._whole(self._passed(lm, found, 2))
+        return self.passed(lm, found)
 
-    def values(self, lm: LanguageModel, head: nn.Module) -> torch.Tensor:
-        """What `head` makes of the last hidden states, (N, 1 + R, 1)."""
-        return self._whole(head(self.states(lm)))
+    def passed(self, lm: LanguageModel, pass_: Callable[[Batch, torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        """What a pass of a model says before each response token and after the last, (N, 1 + R, any).
 
-    def states(self, lm: LanguageModel) -> torch.Tensor:
-        """The last hidden states, (n, 1 + R, D): before each response token, and after the last."""
-        return self._passed(lm, lm.states, lm.model.config.hidden_size)
+        It passes this process's rows, which have a gradient, in `parts`. With `micro`, only one part holds activations:
+        each is passed again in the backward pass.
+        """
 
-    def _whole(self, mine: torch.Tensor) -> torch.Tensor:
-        """The rows of all processes; this one's keep their gradient."""
+        def passed(places: list[int], _: torch.Tensor) -> torch.Tensor:
+            prompts = [self.prompts[i] for i in places] or self.lm.prompt_rows([""])
+            # TRL wants V(s) after the last token, too.
+            ended = [[*self.responses[i], lm.pad] for i in places] or [[lm.pad]]
+            found = pass_(lm.batch(prompts), lm.padded(ended))[: len(places)]
+            return F.pad(found, (0, 0, 0, 1 + max(self.lengths) - found.shape[1]))
+
+        asking = torch.zeros((), requires_grad=True)  # `checkpoint` sees no weights
+        if self.micro and len(self.parts) > 1:
+            # Reentrant: a part's second pass and its backward pass stand by themselves, and shards follow.
+            found = [checkpoint(passed, p, asking, use_reentrant=True, preserve_rng_state=False) for p in self.parts]
+        else:
+            found = [passed(part, asking) for part in self.parts]
+        order = torch.tensor([place for part in self.parts for place in part], dtype=torch.long)
+        mine = torch.cat(found)[lm.placed(order.argsort())]
         whole, places = mine.new_zeros(self.size, *mine.shape[1:]), share(range(self.size))
         whole[places] = mine.detach()
         add_up([whole])
         whole[places] = mine
         return whole
-
-    def _passed(
-        self, lm: LanguageModel, pass_: Callable[[Batch, torch.Tensor], torch.Tensor], size: int
-    ) -> torch.Tensor:
-        """One pass of a model over this process's rows, in parts: (n, 1 + R, size).
-
-        With `micro`, only one part holds activations: each is passed again in the backward pass.
-        """
-
-        def passed(places: list[int]) -> torch.Tensor:
-            batch = lm.batch([self.prompts[i] for i in places])
-            ended = [[*self.responses[i], lm.pad] for i in places]  # TRL wants V(s) after the last token, too
-            with lm.computing():
-                return pass_(batch, lm.padded(ended)).float()
-
-        lengths = [len(p) + len(r) for p, r in zip(self.prompts, self.responses, strict=True)]
-        parts = lm.parts(lengths, self.micro)
-        if self.micro and len(parts) > 1:
-            found = [checkpoint(passed, part, use_reentrant=False, preserve_rng_state=False) for part in parts]
-        else:
-            found = [passed(part) for part in parts]
-        width = 1 + max(self.lengths)
-        none = torch.zeros(0, width, size, device=lm.model.device)  # of an empty share
-        rows = torch.cat([none, *[F.pad(part, (0, 0, 0, width - part.shape[1])) for part in found]])
-        order = torch.tensor([place for part in parts for place in part], dtype=torch.long)
-        return rows[lm.placed(order.argsort())]
 
 
 def remove_dropout(model: nn.Module) -> None:
@@ -219,22 +213,22 @@ class Passing(nn.Module):
     first pass holds its gradient for the second time.
     """
 
-    def __init__(self, lm: LanguageModel, rollout: Rollout, find: Callable[[LanguageModel], torch.Tensor]) -> None:
+    def __init__(self, model: nn.Module, rollout: Rollout, find: Callable[[], torch.Tensor]) -> None:
         super().__init__()
-        self.model, self.lm, self.rollout, self.find = lm.model, lm, rollout, find
+        self.model, self.rollout, self.find = model, rollout, find
         self.kept: torch.Tensor | None = None
 
     def first(self) -> torch.Tensor:
         """What the rollout's weights say."""
         with torch.enable_grad():
-            self.kept = self.find(self.lm)
+            self.kept = self.find()
         return self.kept.detach()
 
     def again(self, input_ids: torch.Tensor) -> torch.Tensor:
         """What the present weights say, with gradient, of sequences (N, 1 + R) in their order; counted."""
         kept, self.kept = self.kept, None
         self.rollout.trained_tokens += self.rollout.tokens
-        return (self.find(self.lm) if kept is None else kept)[input_ids[:, 0] - 1]
+        return (self.find() if kept is None else kept)[input_ids[:, 0] - 1]
 
 
 class Policy(Passing):
@@ -243,28 +237,42 @@ class Policy(Passing):
     is_gradient_checkpointing = False
 
     def __init__(self, lm: LanguageModel, rollout: Rollout) -> None:
-        super().__init__(lm, rollout, rollout.odds)
+        super().__init__(lm.model, rollout, lambda: rollout.odds(lm))
         self.config, self.generation_config = lm.model.config, GenerationConfig()  # TRL writes into the latter
 
     def generate(self, input_ids: torch.Tensor, **_: Any) -> SimpleNamespace:
-        """Sampled responses: sequences (N, 1 + R) that begin with the problem's number, and scores, R times (N, 2)."""
-        self.rollout.write()
+        """The responses: sequences (N, 1 + R) that begin with the problem's number, and scores, R times (N, 2)."""
         scores = self.first()[:, :-1] / self.rollout.temperature
         return SimpleNamespace(sequences=self.rollout.sequences.to(input_ids.device), scores=scores.unbind(1))
 
     def forward(self, input_ids: torch.Tensor, **_: Any) -> SimpleNamespace:
         """Logits (N, 1 + R, 2): position t predicts response token t."""
-        return SimpleNamespace(logits=self.again(input_ids) if torch.is_grad_enabled() else self.find(self.lm))
+        return SimpleNamespace(logits=self.again(input_ids) if torch.is_grad_enabled() else self.find())
 
 
-class ValueBackbone(Passing):
-    """A copy of the model with a head that starts at 0: V(s), (N, 1 + R, 1)."""
+class Valued(nn.Module):
+    """A model with a head on its last hidden states that starts at 0."""
 
-    def __init__(self, lm: LanguageModel, rollout: Rollout) -> None:
-        super().__init__(lm, rollout, lambda lm: rollout.values(lm, self.head))
+    def __init__(self, lm: LanguageModel) -> None:
+        super().__init__()
+        self.lm, self.model = lm, lm.model
         self.head = nn.Linear(lm.model.config.hidden_size, 1).to(lm.model.device)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
+
+    def forward(self, batch: Batch, responses: torch.Tensor) -> torch.Tensor:
+        """V(s) before each response token, (n, R, 1)."""
+        with self.lm.computing():
+            states = self.lm.states(batch, responses)
+        values: torch.Tensor = self.head(states.float())
+        return values
+
+
+class ValueBackbone(Passing):
+    """V(s), (N, 1 + R, 1), in place of hidden states."""
+
+    def __init__(self, valued: Valued, rollout: Rollout) -> None:
+        super().__init__(valued, rollout, lambda: rollout.passed(valued.lm, valued))
 
     def forward(self, input_ids: torch.Tensor, **_: Any) -> SimpleNamespace:
         return SimpleNamespace(hidden_states=(self.again(input_ids) if torch.is_grad_enabled() else self.first(),))
@@ -275,9 +283,9 @@ class Value(nn.Module):
 
     base_model_prefix = "backbone"
 
-    def __init__(self, lm: LanguageModel, rollout: Rollout) -> None:
+    def __init__(self, valued: Valued, rollout: Rollout) -> None:
         super().__init__()
-        self.backbone, self.score = ValueBackbone(lm, rollout), nn.Identity()
+        self.backbone, self.score = ValueBackbone(valued, rollout), nn.Identity()
 
 
 class EnvironmentReward(nn.Module):
@@ -369,12 +377,14 @@ def train_ppo(
         autoreset_mode=AutoresetMode.DISABLED,
     )
     rollout = Rollout(lm, env, options.temperature + 1e-7)  # as TRL has it, lest it be 0
-    reference, valued = lm.clone(), lm.clone()
-    for model in (lm, reference, valued):
+    reference, valued = lm.clone(), Valued(lm.clone())
+    for model in (lm, reference, valued.lm):
         remove_dropout(model.model)
         prepare(model, run.options)
+    reference.model.requires_grad_(False)
     policy, value = Policy(lm, rollout), Value(valued, rollout)
-    with tempfile.TemporaryDirectory() as folder:
+    # It is not told of shards, which the training loop makes.
+    with tempfile.TemporaryDirectory() as folder, patch_environment(ACCELERATE_USE_FSDP="false"):
         trainer = PPOTrainer(
             args=PPOConfig(
                 output_dir=folder,
@@ -417,6 +427,9 @@ def train_ppo(
         rollout.begin(places)
         learner.uids += [train[i].uid for i in places]
         learner.largest = min(len(rollout.prompts), learner.micro or size)
+        with learner.whole():
+            rollout.write()
+        trainer.accelerator.backward = learner.placement.backward
         trainer.optimizer = _Epochs(learner, options.epochs, min(1.0, learner.spent.tokens / token_budget))
         trainer.dataloader = [{"input_ids": torch.arange(1, 1 + size)[:, None]}]
         trainer.train()
@@ -436,7 +449,7 @@ def train_ppo(
             score=score,
             score_start=True,
             writers=[lm],
-            beside={f"value.{name}": p for name, p in value.named_parameters() if p.requires_grad},
+            beside={"value": valued, "reference": reference.model},
             records=records,
         )
     finally:

@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,15 +79,19 @@ def trainings(folder: Path, names: Sequence[str] = ()) -> dict[str, Any]:
         options = WarmStartOptions(steps=steps, batch_size=size, learning_rate=1e-2)
         return lambda lm, run: warm_start(lm, TASK, TRAIN, DEV, options, run)
 
-    def interrupted(lm: LanguageModel, run: Run) -> Outcome:
-        try:
-            warm(4, 5)(lm, run)
-        except Interrupted as stop:
-            found["stopped"] = {"steps": run.checkpoints.steps() if run.checkpoints else [], "number": int(stop.number)}
-        again = fresh()
-        outcome = warm(4, 5)(again, run)
-        lm.model = again.model
-        return outcome
+    def interrupted(training: Training) -> Training:
+        def trained(lm: LanguageModel, run: Run) -> Outcome:
+            try:
+                training(lm, run)
+            except Interrupted as stop:
+                steps = run.checkpoints.steps() if run.checkpoints else []
+                found["stopped"] = {"steps": steps, "number": int(stop.number)}
+            again = fresh()
+            outcome = training(again, run)
+            lm.model = again.model
+            return outcome
+
+        return trained
 
     def not_finite(lm: LanguageModel, run: Run) -> Outcome:
         plain = lm.loss
@@ -126,7 +129,7 @@ def trainings(folder: Path, names: Sequence[str] = ()) -> dict[str, Any]:
     every, in_parts = RunOptions(checkpoint_every=1), RunOptions(checkpoint_every=4, micro_batch="2")
     planned: dict[str, tuple[Any, ...]] = {
         "warm start": (warm(12, 8), RunOptions(checkpoint_every=12)),
-        "interrupted": (interrupted, in_parts, 2),
+        "interrupted": (interrupted(warm(4, 5)), in_parts, 2),
         "uninterrupted": (warm(4, 5), in_parts),
         "one problem": (warm(2, 1), every),
         "not finite": (not_finite, every),
@@ -136,7 +139,7 @@ def trainings(folder: Path, names: Sequence[str] = ()) -> dict[str, Any]:
         "refiner, noisy critic": (refiner("noisy(consensus, 0.5)"), every),
         "critic-rl": (feedback(Generator(base)), every),
         "critic-rl, scripted editor": (feedback(ScriptedEditor(TASK)), every),
-        "ppo": (ppo(5), replace(every, micro_batch="2")),
+        "ppo": (interrupted(ppo(5)), in_parts, 2),
         "ppo of one problem": (ppo(1), every),
     }
     for name in names or planned:

@@ -40,7 +40,7 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> list[Seen]:
 def sharded(tmp_path_factory: pytest.TempPathFactory) -> list[Seen]:
     """What each of two processes came to that have half of the model each."""
     accelerate = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
-    return in_two_processes(tmp_path_factory.mktemp("sharded"), *SHARDED, **accelerate)
+    return in_two_processes(tmp_path_factory.mktemp("sharded"), *SHARDED, *PPO, **accelerate)
 
 
 @pytest.fixture(scope="module", params=[2, 3])
@@ -64,7 +64,7 @@ def test_two_processes_learn_what_one_learns(alone: Seen, together: list[Seen], 
     same(alone, together, name)
 
 
-@pytest.mark.parametrize("name", SHARDED)
+@pytest.mark.parametrize("name", [*SHARDED, *PPO])
 def test_a_model_in_shards_learns_what_a_whole_one_learns(alone: Seen, sharded: list[Seen], name: str) -> None:
     same(alone, sharded, name)
 

@@ -37,7 +37,7 @@ class Learner:
     """A model with its optimizer: accumulate losses with `backward`, then `step`.
 
     Args:
-        beside: what else is trained, by names that the model does not have.
+        beside: modules that go with it, trained or not (`trainers.sharding.Placement`).
 
     Attributes:
         spent: of all processes, up to the last step.
@@ -49,7 +49,7 @@ class Learner:
         lm: LanguageModel,
         learning_rate: float,
         options: RunOptions = RunOptions(),
-        beside: Mapping[str, torch.nn.Parameter] | None = None,
+        beside: Mapping[str, torch.nn.Module] | None = None,
     ) -> None:
         self.lm, self.learning_rate, self.options = lm, learning_rate, options
         self.placement = placement()(lm, options, beside)
@@ -85,14 +85,12 @@ class Learner:
         alone = len(parts) == 1 and processes().num_processes == 1
         (count,) = [0.0] if alone else total(self.lm.loss_count(targets, weights))
         summed = torch.zeros((), device=self.lm.model.device)
-        average, idle = 1, 0
-        if self.placement.sharded:  # gradients are divided by the number of processes, and all pass equally often
-            average, idle = processes().num_processes, max(gathered([len(parts)])) - len(parts)
+        idle = max(gathered([len(parts)])) - len(parts) if self.placement.sharded else 0
         for places in parts:
             mine = [weights[i] for i in places] if weights is not None else None
             loss = self.placement.loss([prompts[i] for i in places], [targets[i] for i in places], mine)
             count = count or loss.count
-            self.placement.backward(loss.total * (weight * average / count))
+            self.placement.backward(loss.total * (weight / count))
             summed += loss.total.detach()
             self.now.tokens += loss.tokens
         for _ in range(idle):
@@ -273,7 +271,7 @@ def fit(
     checks: int = CHECKS,
     keep_best: bool = True,
     writers: Sequence[LanguageModel] = (),
-    beside: Mapping[str, torch.nn.Parameter] | None = None,
+    beside: Mapping[str, torch.nn.Module] | None = None,
     records: list[dict[str, float]] | None = None,
 ) -> Outcome:
     """Train `lm` in place for a number of steps or of tokens, whichever is given.
@@ -283,7 +281,7 @@ def fit(
         score_start: also before training; then the weights before it may be chosen, too.
         keep_best: whether the best weights stay, or the last.
         writers: models whose generated tokens count as rollout; those of `score` never do.
-        beside: what else is trained (`Learner`). The best weights do not hold it.
+        beside: modules that go with it, trained or not (`Learner`). The best weights do not hold them.
         records: takes the figures of every step, of those before a resumption, too.
 
     Raises:

@@ -20,7 +20,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from agents.lm import LanguageModel, Loss
-from trainers.processes import add_up
+from trainers.processes import add_up, processes
 from trainers.runs import RunOptions
 
 Tensors = Mapping[str, torch.Tensor]
@@ -30,21 +30,24 @@ class Placement:
     """A model with its optimizer, whole in each process.
 
     Args:
-        beside: what else is trained, by names that the model does not have.
+        beside: modules that lie as the model does, by names that it does not have; what of them requires a gradient is
+            trained, too. Like the model, they are passed by being called.
     """
 
     sharded = False
-    """Whether passes are gone through together: all processes do as many, and divide gradients by their number."""
+    """Whether passes are gone through together: all processes do as many."""
 
     def __init__(
-        self, lm: LanguageModel, options: RunOptions, beside: Mapping[str, torch.nn.Parameter] | None = None
+        self, lm: LanguageModel, options: RunOptions, beside: Mapping[str, torch.nn.Module] | None = None
     ) -> None:
         self.lm, self.options, self.beside = lm, options, beside or {}
         self.place()
 
     def place(self) -> None:
         """Say what is trained, and make its optimizer."""
-        self.trained = {**self.lm.trained(), **self.beside}
+        self.trained = self.lm.trained()
+        for name, module in self.beside.items():
+            self.trained |= {f"{name}.{n}": p for n, p in module.named_parameters() if p.requires_grad}
         decayed = [p for p in self.trained.values() if p.ndim > 1]
         others = [p for p in self.trained.values() if p.ndim <= 1]
         decay = self.options.weight_decay
@@ -56,7 +59,7 @@ class Placement:
         return self.lm.loss(prompts, targets, weights)
 
     def backward(self, loss: torch.Tensor) -> None:
-        """Add the gradient of what `loss` gave."""
+        """Add the gradient of a loss; those of all processes add up."""
         loss.backward()
 
     def step(self, rate: float) -> bool:
@@ -121,10 +124,13 @@ class Shards(Placement):
     sharded = True
 
     def __init__(
-        self, lm: LanguageModel, options: RunOptions, beside: Mapping[str, torch.nn.Parameter] | None = None
+        self, lm: LanguageModel, options: RunOptions, beside: Mapping[str, torch.nn.Module] | None = None
     ) -> None:
         self.device, self._joined = lm.model.device, copy.deepcopy(lm.model).cpu()
         super().__init__(lm, options, beside)
+
+    def backward(self, loss: torch.Tensor) -> None:
+        super().backward(loss * processes().num_processes)  # by which gradients are divided
 
     def join(self) -> None:
         weights = {name: full(w) for name, w in self.weights().items()}
@@ -143,10 +149,11 @@ class FSDP(Shards):
         # It fears in-place operations on what a block returns; no model of ours has any.
         warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
         blocks = set(model._no_split_modules or ())
-        for module in list(model.modules()):
-            if type(module).__name__ in blocks:
-                fully_shard(module, reshard_after_forward=self._reshard)
-        fully_shard(model)
+        for root in (model, *self.beside.values()):
+            for module in list(root.modules()):
+                if type(module).__name__ in blocks:
+                    fully_shard(module, reshard_after_forward=self._reshard)
+            fully_shard(root)
         with torch.no_grad():
             self.lm.loss([""], [""])  # only the first pass tells the root's shards from its blocks'
         model.reshard()

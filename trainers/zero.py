@@ -15,6 +15,7 @@ import torch
 from deepspeed.utils import safe_get_full_fp32_param
 
 from agents.lm import LanguageModel, Loss
+from trainers.processes import processes
 from trainers.sharding import Shards, Tensors
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -47,7 +48,7 @@ class ZeRO(Shards):
         return Loss(*self._engine(prompts, targets, weights))
 
     def backward(self, loss: torch.Tensor) -> None:
-        self._engine.backward(loss)
+        self._engine.backward(loss * processes().num_processes)  # by which it divides gradients
         self._passed = True
 
     def step(self, rate: float) -> bool:
