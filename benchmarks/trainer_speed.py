@@ -53,7 +53,7 @@ def ours(lm: LanguageModel, problems: list[Problem], o: SpeedOptions, folder: Pa
 
 
 def theirs(lm: LanguageModel, problems: list[Problem], o: SpeedOptions, folder: Path) -> Callable[[], float]:
-    """Seconds of one turn of Seq2SeqTrainer, with fused AdamW and padding to the longest of a batch as ours."""
+    """Seconds of one turn of Seq2SeqTrainer, with fused AdamW as ours, each batch padded to its longest text."""
     import datasets
     from transformers import DataCollatorForSeq2Seq, PrinterCallback, Seq2SeqTrainer, Seq2SeqTrainingArguments
 
