@@ -40,7 +40,7 @@ class Generator(Agent):
 
     def act(self, observations: Observations) -> list[str]:
         prompts = generator_prompts(observations)
-        seeds = [self._draws.of(problem).getrandbits(64) for problem in observations["problem"]] if self.top_p else None
+        seeds = self._draws.seeds(observations["problem"]) if self.top_p else None
         hypotheses = self.lm.generate(prompts, top_p=self.top_p, seeds=seeds)
         if self.top_p is None:
             tried = self.memory.tried(observations)
@@ -75,7 +75,7 @@ class Retrier(Agent):
         hypotheses = [""] * len(prompts)
         for top_p, chosen in ((None, turn == 0), (self.top_p, turn > 0)):
             places = np.flatnonzero(chosen).tolist()
-            seeds = [self._draws.of(observations["problem"][i]).getrandbits(64) for i in places]
+            seeds = self._draws.seeds(observations["problem"][i] for i in places)
             written = self.lm.generate([prompts[i] for i in places], top_p=top_p, seeds=seeds)
             for i, hypothesis in zip(places, written, strict=True):
                 hypotheses[i] = hypothesis

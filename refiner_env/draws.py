@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 
 REMEMBERED = 1 << 16
 """Keys of which it is known how often they came up; the one that came up longest ago goes first."""
@@ -27,3 +28,7 @@ class Draws:
             del self._times[next(iter(self._times))]
         # Of bytes, seeding is the same in every process; texts may hold lone surrogates.
         return random.Random(f"{self.seed}/{times}/{key}".encode(errors="surrogatepass"))
+
+    def seeds(self, keys: Iterable[str]) -> list[int]:
+        """A number for each of the keys, which come up in this order."""
+        return [self.of(key).getrandbits(64) for key in keys]

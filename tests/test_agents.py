@@ -337,7 +337,7 @@ def test_the_likeliest_completions_begin_with_the_best_and_differ(lm: LanguageMo
 
 def test_retries_never_see_hypothesis_or_feedback(lm: LanguageModel) -> None:
     batch = observations(("a b", GOLD, "The operator in #0 is incorrect.", 1))
-    seeds = [Draws(3).of("a b").getrandbits(64)]
+    seeds = Draws(3).seeds(["a b"])
     assert Retrier(lm, 0.9, 3).act(batch) == lm.generate([generator_prompt("a b")], top_p=0.9, seeds=seeds)
     first = observations(("a b", "", "", 0))
     assert Retrier(lm, 0.9).act(first) == lm.generate([generator_prompt("a b")])

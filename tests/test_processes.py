@@ -77,10 +77,11 @@ def test_deepspeed_learns_what_one_process_learns(zero: list[Seen], alone: Seen,
 def same(alone: Seen, several: list[Seen], name: str) -> None:
     one, (first, second) = alone[name], several
     assert any(row.get("loss") or row.get("reward") for row in one["rows"])
+    near_0 = 1e-5 if name in PPO else None  # the first KL is nothing but rounding
     for seen in (first[name], second[name]):
         assert seen["spent"] == one["spent"] and seen["steps"] == one["steps"] and seen["checks"] == one["checks"]
         for row, expected in zip(seen["rows"], one["rows"], strict=True):
-            assert row == pytest.approx(expected, rel=1e-4, abs=1e-5, nan_ok=True)
+            assert row == pytest.approx(expected, rel=1e-4, abs=near_0, nan_ok=True)
         for file, tensors in one["tensors"].items():
             for key, tensor in tensors.items():
                 torch.testing.assert_close(seen["tensors"][file][key], tensor, atol=5e-5, rtol=1e-2)
