@@ -17,8 +17,8 @@ loop. So checkpoints, skipped steps and several processes are those of every oth
 policy and value model and their optimizer goes from one update to the next. The reference is the warm start itself.
 
 Of several processes, each has TRL train on the whole batch: it whitens, averages and clips as one process would. The
-adapters write, reward and pass this process's share of the rows alone, and have the others' as constants; so gradients
-add up to those of one process. In shards, value model and reference are sharded as the policy is.
+adapters write, reward and pass this process's share of the rows alone, and have from the others what theirs came to; so
+gradients add up to those of one process. In shards, value model and reference are sharded as the policy is.
 
 TRL takes the log-probability of each response token from logits and nothing else, so it is handed two of them: the
 token's and that of all others together. The entropy that it works out from them is not the vocabulary's; no one reads
@@ -43,7 +43,6 @@ from gymnasium.vector import AutoresetMode
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
-from torch.utils.checkpoint import checkpoint
 from transformers import GenerationConfig, PrinterCallback, ProgressCallback
 
 from agents.decoding import Batch, Decoding, Row, draws
@@ -57,6 +56,7 @@ from trainers.learning import Learner, Score, fit, prepare, step_seed
 from trainers.processes import add_up, gathered, once, share
 from trainers.rollout import select
 from trainers.runs import SCHEDULES, Outcome, Run
+from trainers.sharding import Placement
 
 _PAD, _TOKEN = 0, 1
 """What TRL sees of a response: one stand-in for every token."""
@@ -98,6 +98,8 @@ class Rollout:
         parts: places of this process's rows that are passed at once. All processes have as many: some are of no row.
         trained_tokens: passed forward and backward, by this process, through the policy and through the value model.
         micro: how many sequences are passed at once; None for all.
+        passes: what `passed` gave that is to be learned from, its parts where their activations are kept, and how one
+            is passed.
     """
 
     def __init__(self, lm: LanguageModel, env: RefinerVectorEnv, temperature: float) -> None:
@@ -109,6 +111,7 @@ class Rollout:
         self.parts: list[list[int]] = []
         self.trained_tokens = 0
         self.micro: int | None = None
+        self.passes: list[tuple[torch.Tensor, list[torch.Tensor], Callable[[list[int]], torch.Tensor]]] = []
 
     def begin(self, places: Sequence[int]) -> None:
         """Reset the environment to this process's share of N problems; its first observations become the prompts."""
@@ -117,6 +120,7 @@ class Rollout:
         shown = select(observations, np.arange(len(mine)))
         self.prompts, self.trained_tokens = self.lm.prompt_rows(generator_prompts(shown)), 0
         self.size = len(places)
+        self.passes.clear()
 
     def write(self) -> None:
         """Sample the responses, from torch's global generator in the main process."""
@@ -168,32 +172,44 @@ class Rollout:
         return self.passed(lm, found)
 
     def passed(self, lm: LanguageModel, pass_: Callable[[Batch, torch.Tensor], torch.Tensor]) -> torch.Tensor:
-        """What a pass of a model says before each response token and after the last, (N, 1 + R, any).
+        """What a pass of a model says before each response token and after the last, (N, 1 + R, any), for `backward`.
 
-        It passes this process's rows, which have a gradient, in `parts`. With `micro`, only one part holds activations:
-        each is passed again in the backward pass.
+        It passes this process's rows in `parts`. With `micro`, no activations are kept, and each part is passed again.
         """
 
-        def passed(places: list[int], _: torch.Tensor) -> torch.Tensor:
+        def passed(places: list[int]) -> torch.Tensor:
             prompts = [self.prompts[i] for i in places] or self.lm.prompt_rows([""])
             # TRL wants V(s) after the last token, too.
             ended = [[*self.responses[i], lm.pad] for i in places] or [[lm.pad]]
             found = pass_(lm.batch(prompts), lm.padded(ended))[: len(places)]
             return F.pad(found, (0, 0, 0, 1 + max(self.lengths) - found.shape[1]))
 
-        asking = torch.zeros((), requires_grad=True)  # `checkpoint` sees no weights
-        if self.micro and len(self.parts) > 1:
-            # Reentrant: a part's second pass and its backward pass stand by themselves, and shards follow.
-            found = [checkpoint(passed, p, asking, use_reentrant=True, preserve_rng_state=False) for p in self.parts]
-        else:
-            found = [passed(part, asking) for part in self.parts]
-        order = torch.tensor([place for part in self.parts for place in part], dtype=torch.long)
-        mine = torch.cat(found)[lm.placed(order.argsort())]
-        whole, places = mine.new_zeros(self.size, *mine.shape[1:]), share(range(self.size))
-        whole[places] = mine.detach()
+        learning, again = torch.is_grad_enabled(), bool(self.micro and len(self.parts) > 1)
+        with torch.set_grad_enabled(learning and not again):
+            found = [passed(places) for places in self.parts]
+        whole = found[0].new_zeros(self.size, *found[0].shape[1:])
+        for places, part in zip(self.parts, found, strict=True):
+            whole[self.rows(places)] = part.detach()
         add_up([whole])
-        whole[places] = mine
+        if learning:
+            self.passes.append((whole.requires_grad_(), [] if again else found, passed))
         return whole
+
+    def backward(self, loss: torch.Tensor, placement: Placement) -> None:
+        """Add the gradient of what TRL made of `passed`: first that of what it said, then, part by part, of weights."""
+        loss.backward()
+        for number, places in enumerate(self.parts):
+            rows, learned = self.rows(places), []
+            for whole, kept, passed in self.passes:
+                assert whole.grad is not None
+                learned.append(((kept[number] if kept else passed(places)) * whole.grad[rows]).sum())
+            placement.backward(torch.stack(learned).sum())  # at once, as ZeRO's stage 3 wants gradients of all weights
+        self.passes.clear()
+
+    def rows(self, places: Sequence[int]) -> torch.Tensor:
+        """Where these rows of this process are among all."""
+        mine = share(range(self.size))
+        return self.lm.placed(torch.tensor([mine[i] for i in places], dtype=torch.long))
 
 
 def remove_dropout(model: nn.Module) -> None:
@@ -314,17 +330,22 @@ class Reward(nn.Module):
 
 
 class _Epochs:
-    """The optimizer that PPOTrainer sees in one update: it does all steps but the last, which is the training loop's.
+    """What PPOTrainer has of the optimizer in one update: all steps but the last, which is the training loop's.
 
-    A gradient that is not finite stays where it is, so that the last step finds it and skips the rest of the update.
+    After a gradient that is not finite, no other of the update is: the last step finds it, and is skipped, too.
     """
 
-    def __init__(self, learner: Learner, epochs: int, done: float) -> None:
-        self.learner, self.left, self.done = learner, epochs, done
+    def __init__(self, learner: Learner, rollout: Rollout, epochs: int, done: float) -> None:
+        self.learner, self.rollout, self.left, self.done = learner, rollout, epochs, done
+        self.finite = True
+
+    def backward(self, loss: torch.Tensor) -> None:
+        self.rollout.backward(loss if self.finite else loss * math.nan, self.learner.placement)
 
     def step(self) -> None:
         self.left -= 1
-        if self.left and self.learner.move(self.done):
+        if self.left:
+            self.finite = self.learner.move(self.done) and self.finite
             self.learner.optimizer.zero_grad()
 
     def zero_grad(self) -> None:
@@ -384,7 +405,8 @@ def train_ppo(
     reference.model.requires_grad_(False)
     policy, value = Policy(lm, rollout), Value(valued, rollout)
     # It is not told of shards, which the training loop makes.
-    with tempfile.TemporaryDirectory() as folder, patch_environment(ACCELERATE_USE_FSDP="false"):
+    whole = patch_environment(ACCELERATE_USE_FSDP="false", ACCELERATE_USE_DEEPSPEED="false")
+    with tempfile.TemporaryDirectory() as folder, whole:
         trainer = PPOTrainer(
             args=PPOConfig(
                 output_dir=folder,
@@ -429,8 +451,9 @@ def train_ppo(
         learner.largest = min(len(rollout.prompts), learner.micro or size)
         with learner.whole():
             rollout.write()
-        trainer.accelerator.backward = learner.placement.backward
-        trainer.optimizer = _Epochs(learner, options.epochs, min(1.0, learner.spent.tokens / token_budget))
+        done = min(1.0, learner.spent.tokens / token_budget)
+        trainer.optimizer = epochs = _Epochs(learner, rollout, options.epochs, done)
+        trainer.accelerator.backward = epochs.backward
         trainer.dataloader = [{"input_ids": torch.arange(1, 1 + size)[:, None]}]
         trainer.train()
         learner.now.tokens += rollout.trained_tokens

@@ -188,8 +188,6 @@ def main(argv: Sequence[str]) -> int:
     if args.num_processes > 1 and not launched():
         trust = [TRUST] if is_trusted() else []
         return launch(["-m", "trainers", *argv, *trust], args.num_processes)
-    if sharded_by() == "DeepSpeed" and what == "ppo":
-        raise OptionError("refiner train ppo cannot shard its models by DeepSpeed: take configs/fsdp.yaml.")
     if sharded_by() and options.adapter.bits != FULL:
         raise OptionError(f"--adapter.bits {options.adapter.bits} cannot be sharded: start it without {sharded_by()}.")
     quiet_libraries()

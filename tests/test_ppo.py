@@ -31,6 +31,7 @@ from trainers.checkpoints import Checkpoints
 from trainers.learning import Learner
 from trainers.progress import Update
 from trainers.runs import Outcome, Run, RunOptions
+from trainers.sharding import Placement
 
 OPTIONS = PPOOptions(batch_size=16, epochs=2, learning_rate=1e-12)
 LEARNING = PPOOptions(batch_size=6, epochs=2, learning_rate=1e-3)
@@ -136,7 +137,7 @@ def test_two_logits_are_as_good_as_a_vocabularys(rollout: Rollout, micro: int | 
     for row, expected in zip(of_two, of_all, strict=True):
         torch.testing.assert_close(row[: len(expected)], expected, atol=1e-4, rtol=1e-4)
     weights = torch.rand(40)
-    (of_two.sum(1) * weights).sum().backward()
+    rollout.backward((of_two.sum(1) * weights).sum(), Placement(rollout.lm, RunOptions()))
     found = [p.grad for p in parameters if p.grad is not None]
     expected_ones = torch.autograd.grad(sum(w * row.sum() for w, row in zip(weights, of_all, strict=True)), parameters)
     one, other = (torch.cat([g.flatten() for g in gradient]) for gradient in (found, expected_ones))
@@ -150,8 +151,8 @@ def test_a_token_that_is_all_but_certain_has_finite_logits(rollout: Rollout) -> 
         head *= 1e3
     odds = rollout.odds(rollout.lm)
     log = (odds / 0.7).log_softmax(-1)[..., 1]
-    (gradient,) = torch.autograd.grad(log.sum(), head)
-    assert odds.isfinite().all() and gradient.isfinite().all() and (log > -1e-6).any()
+    rollout.backward(log.sum(), Placement(rollout.lm, RunOptions()))
+    assert odds.isfinite().all() and head.grad.isfinite().all() and (log > -1e-6).any()
 
 
 def test_values_see_each_token_before_and_the_whole_response_at_last(rollout: Rollout) -> None:
@@ -362,10 +363,29 @@ def broken_rewards(monkeypatch: pytest.MonkeyPatch, updates: set[int]) -> None:
     monkeypatch.setattr(ppo.EnvironmentReward, "forward", broken)
 
 
+def broken_gradients(monkeypatch: pytest.MonkeyPatch, passes: set[int]) -> None:
+    """The losses of these backward passes, counted from 1, are not numbers."""
+    backward, count = ppo.Rollout.backward, 0
+
+    def broken(self: Rollout, loss: torch.Tensor, placement: Placement) -> None:
+        nonlocal count
+        count += 1
+        backward(self, loss * math.nan if count in passes else loss, placement)
+
+    monkeypatch.setattr(ppo.Rollout, "backward", broken)
+
+
+@pytest.mark.parametrize(
+    "breaks", [lambda mp: broken_rewards(mp, {2}), lambda mp: broken_gradients(mp, {3})], ids=["rewards", "first epoch"]
+)
 def test_an_update_that_is_not_finite_leaves_the_weights_and_is_told(
-    lm: LanguageModel, task: MathWordProblem, train: list[Problem], monkeypatch: pytest.MonkeyPatch
+    lm: LanguageModel,
+    task: MathWordProblem,
+    train: list[Problem],
+    monkeypatch: pytest.MonkeyPatch,
+    breaks: Callable[[pytest.MonkeyPatch], None],
 ) -> None:
-    broken_rewards(monkeypatch, {2})
+    breaks(monkeypatch)
     model = lm.clone()
     model.max_new_tokens = 6
     after: list[dict[str, torch.Tensor]] = []

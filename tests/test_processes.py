@@ -48,7 +48,7 @@ def zero(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     """The same by DeepSpeed's ZeRO, by stage."""
     pytest.importorskip("deepspeed", reason="DeepSpeed is not installed: pip install -e '.[deepspeed]'")
     accelerate = {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": str(request.param)}
-    return in_two_processes(tmp_path_factory.mktemp("zero"), *SHARDED, **accelerate)
+    return in_two_processes(tmp_path_factory.mktemp("zero"), *SHARDED, *PPO, **accelerate)
 
 
 def in_two_processes(folder: Path, *names: str, **environment: str) -> list[Seen]:
@@ -69,7 +69,7 @@ def test_a_model_in_shards_learns_what_a_whole_one_learns(alone: Seen, sharded: 
     same(alone, sharded, name)
 
 
-@pytest.mark.parametrize("name", SHARDED)
+@pytest.mark.parametrize("name", [*SHARDED, *PPO])
 def test_deepspeed_learns_what_one_process_learns(zero: list[Seen], alone: Seen, name: str) -> None:
     same(alone, zero, name)
 

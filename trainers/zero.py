@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import deepspeed
 import torch
 from deepspeed.utils import safe_get_full_fp32_param
 
-from agents.lm import LanguageModel, Loss
 from trainers.processes import processes
 from trainers.sharding import Shards, Tensors
 
@@ -41,14 +40,12 @@ class ZeRO(Shards):
                 "offload_param": {"device": _asked("OFFLOAD_PARAM_DEVICE", "none")},
             },
         }
-        self._engine = deepspeed.initialize(model=_Passes(self.lm), optimizer=self.optimizer, config=settings)[0]
+        model = _Losses({"model": self.lm.model, **self.beside})
+        self._engine = deepspeed.initialize(model=model, optimizer=self.optimizer, config=settings)[0]
         self._passed = False
 
-    def loss(self, prompts: Sequence[str], targets: Sequence[str], weights: Sequence[float] | None = None) -> Loss:
-        return Loss(*self._engine(prompts, targets, weights))
-
     def backward(self, loss: torch.Tensor) -> None:
-        self._engine.backward(loss * processes().num_processes)  # by which it divides gradients
+        self._engine.backward(self._engine(loss * processes().num_processes))  # by which it divides gradients
         self._passed = True
 
     def step(self, rate: float) -> bool:
@@ -121,18 +118,11 @@ class ZeRO(Shards):
                 state[moment].copy_(kept)
 
 
-class _Passes(torch.nn.Module):
-    """What DeepSpeed takes for the model: a pass leads from texts to their loss."""
+class _Losses(torch.nn.ModuleDict):
+    """What DeepSpeed takes for the model: it is shown a loss, after whatever passes of the modules have led to it."""
 
-    def __init__(self, lm: LanguageModel) -> None:
-        super().__init__()
-        self.lm, self.model = lm, lm.model
-
-    def forward(
-        self, prompts: Sequence[str], targets: Sequence[str], weights: Sequence[float] | None
-    ) -> tuple[torch.Tensor, int, int]:
-        loss = self.lm.loss(prompts, targets, weights)
-        return loss.total, loss.count, loss.tokens
+    def forward(self, loss: torch.Tensor) -> torch.Tensor:
+        return loss
 
 
 def _asked(what: str, default: str) -> str:
