@@ -8,8 +8,10 @@ ended leave the batch, and so do prompts whose beam search is over: one that goe
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import ABC, abstractmethod
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,7 +19,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch.nn import functional as F
-from transformers import CompileConfig, LogitsProcessor, LogitsProcessorList, PreTrainedModel, StoppingCriteriaList
+from transformers import (
+    CompileConfig,
+    DynamicCache,
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedModel,
+    StoppingCriteriaList,
+)
+from transformers.cache_utils import DynamicLayer
 from transformers.generation import (
     EncoderNoRepeatNGramLogitsProcessor,
     EncoderRepetitionPenaltyLogitsProcessor,
@@ -39,9 +49,9 @@ Row = list[int]
 Batch = dict[str, torch.Tensor]
 """`input_ids` and `attention_mask` of prompts, each (N, P), on the model's device."""
 DEFAULT, REFERENCE, COMPILED = FOLLOWING
-PASS = {"cpu": 64}
-"""What a pass costs beside its tokens, as if it were so many more: so much padding is worth another. Else it is 1,024,
-a guess: a GPU may wait for the launch of a pass."""
+PASS = defaultdict(lambda: 1024, cpu=64)
+"""What a pass costs beside its tokens, as if it were so many more, by device: so much padding is worth another. 1,024
+is a guess: a GPU may wait for the launch of a pass."""
 LEAVE = 0.25
 """Completions leave the batch when this share of it has ended: taking rows out of the cache costs copies."""
 NARROW = 32
@@ -162,8 +172,8 @@ class Transformers(Backend):
 class Leaving(Transformers):
     """The reference's preparation with loops of our own, which ended completions leave.
 
-    An encoder reads prompts in parts of similar length, without padding; a decoder writes for all of them together,
-    since a step costs it little more for many than for few.
+    Prompts are read in parts of similar length, with little padding, and continued all together, since a step costs
+    little more for many of them than for few.
     """
 
     name = DEFAULT
@@ -173,29 +183,34 @@ class Leaving(Transformers):
         return {"custom_generate": leaving, "use_cache": True, "cache_implementation": "dynamic"}
 
     def batches(self, lm: LanguageModel, prompts: Sequence[Row], most: int) -> list[list[int]]:
-        if not self._reads(lm):
+        if not self._in_parts(lm):
             return super().batches(lm, prompts, most)
         order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]), reverse=True)
         return [order[start : start + most] for start in range(0, len(order), most)]
 
     def read(self, lm: LanguageModel, prompts: Sequence[Row]) -> dict[str, Any]:
-        if not self._reads(lm):
+        if not self._in_parts(lm):
             return super().read(lm, prompts)
-        width, states, masks = len(prompts[0]), [], []
-        for places in lm.batches([len(prompt) for prompt in prompts], len(prompts)):  # the order stays
-            batch = lm.batch([prompts[i] for i in places])
-            hidden, more = lm.model.get_encoder()(**batch).last_hidden_state, width - len(prompts[places[0]])
-            states.append(F.pad(hidden, (0, 0, 0, more)))
-            masks.append(F.pad(batch["attention_mask"], (0, more)))
-        encoded = BaseModelOutput(last_hidden_state=torch.cat(states))
-        return {"encoder_outputs": encoded, "attention_mask": torch.cat(masks)}
+        encoder = lm.model.get_encoder() if lm.model.config.is_encoder_decoder else None
+        lengths, read, masks = [len(prompt) for prompt in prompts], [], []
+        for places in lm.batches(lengths, len(prompts)):  # the order stays
+            batch, more = lm.batch([prompts[i] for i in places]), lengths[0] - lengths[places[0]]
+            if encoder:
+                read.append(F.pad(encoder(**batch).last_hidden_state, (0, 0, 0, more)))
+                masks.append(F.pad(batch["attention_mask"], (0, more)))
+            else:  # `Rows` reads these parts
+                read.append(F.pad(batch["input_ids"], (more, 0), value=lm.pad))
+                masks.append(F.pad(batch["attention_mask"], (more, 0)))
+        whole = {"encoder_outputs": BaseModelOutput(torch.cat(read))} if encoder else {"input_ids": torch.cat(read)}
+        return {**whole, "attention_mask": torch.cat(masks)}
 
     @staticmethod
-    def _reads(lm: LanguageModel) -> bool:
-        """Whether there is an encoder, and `generate` need not know what it reads."""
+    def _in_parts(lm: LanguageModel) -> bool:
+        """Whether what parts of a batch have read can be put together, and an encoder's `generate` may not know it."""
+        if not lm.model.config.is_encoder_decoder:
+            return joins(DynamicCache(config=lm.model.config))
         rules = lm.model.generation_config
-        asks = (rules.encoder_repetition_penalty or 1.0) != 1.0 or rules.encoder_no_repeat_ngram_size
-        return bool(lm.model.config.is_encoder_decoder and not asks)
+        return (rules.encoder_repetition_penalty or 1.0) == 1.0 and not rules.encoder_no_repeat_ngram_size
 
 
 class Compiled(Transformers):
@@ -288,6 +303,28 @@ class Rows:
 
     def logits(self, last: torch.Tensor) -> torch.Tensor:
         """Those of the next token (N, V), given the last ones (N, L) that were not given before."""
+        begins = self.encoded is None and not self.cache.get_seq_length()
+        return self._read(last) if begins and joins(self.cache) else self._passed(last)
+
+    def _read(self, prompts: torch.Tensor) -> torch.Tensor:
+        """The same of prompts (N, L), the longest first: those of similar length are passed together."""
+        cache, mask, lengths = self.cache, self.mask, self.mask.sum(1).tolist()
+        caches, logits = [], []
+        for places in by_length(lengths, len(lengths), PASS[prompts.device.type]):
+            part, width = slice(places[0], places[-1] + 1), lengths[places[0]]
+            self.cache, self.mask = copy.deepcopy(cache), mask[part, -width:]
+            logits.append(self._passed(prompts[part, -width:]))
+            caches.append((self.cache, (0, 0, lengths[0] - width, 0)))
+        for number in range(len(self.cache.layers)):
+            keys, values = (
+                torch.cat([F.pad(getattr(other.layers[number], what), more) for other, more in caches])
+                for what in ("keys", "values")
+            )
+            cache.update(keys, values, number)
+        self.cache, self.mask = cache, F.pad(mask, (0, 1), value=1)
+        return torch.cat(logits)
+
+    def _passed(self, last: torch.Tensor) -> torch.Tensor:
         if self.encoded is None:
             places = (self.mask.cumsum(1) - 1).clamp(min=0)[:, -last.shape[1] :]  # not padding on the left
             inputs = {"input_ids": last, "attention_mask": self.mask, "position_ids": places, "logits_to_keep": 1}
@@ -312,6 +349,11 @@ class Rows:
         """Go on with these rows, each in the place of one of the same prompt: what they have read stays."""
         if self.look > 1 or not torch.equal(rows, torch.arange(len(rows), device=rows.device)):
             getattr(self.cache, "self_attention_cache", self.cache).reorder_cache(rows)
+
+
+def joins(cache: Any) -> bool:
+    """Whether what it holds of a prompt may be padded on the left: it keeps all tokens, each in its place."""
+    return all(type(layer) is DynamicLayer for layer in cache.layers)
 
 
 def greedy_search(rows: Rows, texts: torch.Tensor, longest: int, config: Any) -> torch.Tensor:

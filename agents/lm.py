@@ -317,7 +317,7 @@ class LanguageModel(ABC):
         Args:
             passes: of each batch, where tokens are written one after the other.
         """
-        return by_length(lengths, most, passes * PASS.get(self.model.device.type, 1024))
+        return by_length(lengths, most, passes * PASS[self.model.device.type])
 
     def parts(self, lengths: Sequence[int], most: int | None) -> list[list[int]]:
         """Places of texts in parts to be learned from one by one, each of at most so many; None for no limit.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import math
 import random
 from collections.abc import Sequence
 from typing import Any
@@ -177,20 +178,24 @@ def test_prompts_of_a_rollout_are_padded_little(name: str, request: pytest.Fixtu
 def test_ended_completions_cost_no_further_passes(
     model: LanguageModel, train: list[Problem], look: int, count: int, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, rows = model.clone(), []
+    model, rows, read = model.clone(), list[int](), list[torch.Size]()
     model.backend = Leaving()
     monkeypatch.setitem(LOOK, "cpu", look)
     forward = model.model.forward
 
     @functools.wraps(forward)
     def counting(*args: object, **inputs: torch.Tensor) -> object:
-        rows.append(len(inputs["input_ids" if "input_ids" in inputs else "decoder_input_ids"]))
+        last = inputs["input_ids" if "input_ids" in inputs else "decoder_input_ids"]
+        read.append(last.shape) if last.shape[1] > 1 else rows.append(len(last))
         return forward(*args, **inputs)
 
     monkeypatch.setattr(model.model, "forward", counting)
     prompts = [generator_prompt(p.text) for p in train[:number]]
     written = model.likeliest(prompts, count)
-    first, *later = rows
-    assert later == sorted(later, reverse=True) and later[-1] < later[0] == count * first
+    if read:  # by a decoder
+        assert len(read) > 1 and sum(map(math.prod, read)) == model.padded_tokens
+    first = sum(size[0] for size in read) or rows.pop(0)
+    assert first == number  # the beams of a prompt begin alike
+    assert rows == sorted(rows, reverse=True) and rows[-1] < rows[0] == count * number
     model.backend = BACKENDS["transformers"]
     assert model.likeliest(prompts, count) == written
