@@ -23,6 +23,7 @@ from agents.lm import LanguageModel
 from agents.lora import base_of
 from agents.models import BASE, BASE_FOLDER, SCRATCH
 from agents.prompts import ANSWER, critic_prompts, generator_prompt
+from refiner_env.records import read_object
 from refiner_env.tasks import resolve_task
 from refiner_env.types import Task
 
@@ -95,7 +96,7 @@ def origin(spec: str | Path) -> str:
     if folder.resolve() == BASE_FOLDER.resolve():
         return BASE
     if (pretrained := folder / "pretrain.json").is_file():
-        return SCRATCH + str(json.loads(pretrained.read_text())["size"])
+        return SCRATCH + str(read_object(pretrained)["size"])
     base = base_of(folder)
     return str(saved_record(folder).get("base") or (origin(base) if base else spec))
 
@@ -103,7 +104,7 @@ def origin(spec: str | Path) -> str:
 def saved_record(folder: Path) -> dict[str, Any]:
     """The record of a model's training; {} where there is none."""
     file = folder / RECORD
-    return dict(json.loads(file.read_text())) if file.is_file() else {}
+    return read_object(file) if file.is_file() else {}
 
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:

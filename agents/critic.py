@@ -12,6 +12,7 @@ from agents.lm import LanguageModel
 from agents.models import BASE_FOLDER, load_model
 from agents.prompts import critic_prompts, generator_prompt
 from refiner_env.errors import CheckpointError
+from refiner_env.records import read_object
 from refiner_env.types import Critic, Fault, Feedback, ParseFailure, Problem, Task
 
 SETTINGS = "critic.json"
@@ -92,7 +93,7 @@ class LearnedCritic(Critic):
 def saved_settings(folder: str | Path) -> dict[str, Any]:
     """Threshold and mode of the critic in a folder, as the arguments of `LearnedCritic`; none of a plain model."""
     file = Path(folder) / SETTINGS
-    return dict(json.loads(file.read_text())) if file.exists() else {}
+    return read_object(file) if file.exists() else {}
 
 
 def learned(task: Task[Any], folder: str = "", threshold: float | None = None) -> LearnedCritic:
@@ -106,7 +107,7 @@ def learned(task: Task[Any], folder: str = "", threshold: float | None = None) -
         CheckpointError: nothing there to load, or a model that was trained to write hypotheses.
     """
     record = Path(folder) / "training.json"
-    what = json.loads(record.read_text())["what"] if folder and record.is_file() else "critic"
+    what = read_object(record)["what"] if folder and record.is_file() else "critic"
     if not what.startswith("critic"):
         raise CheckpointError(f"{folder} holds a {what}, no critic: give a folder that refiner train critic wrote.")
     critic = LearnedCritic.load(folder or BASE_FOLDER, task)

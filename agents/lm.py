@@ -218,7 +218,9 @@ class LanguageModel(ABC):
         shutil.rmtree(unfinished, ignore_errors=True)
         self.model.save_pretrained(unfinished)
         self.tokenizer.save_pretrained(unfinished)
+        mode = (unfinished / "tokenizer_config.json").stat().st_mode
         for file in unfinished.iterdir():
+            file.chmod(mode)  # safetensors writes for the owner alone
             file.replace(Path(folder) / file.name)
         unfinished.rmdir()
 

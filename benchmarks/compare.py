@@ -31,7 +31,7 @@ from data import Splits, content_hash, load_splits, require_problems
 from refiner_env.critics import resolve_critic
 from refiner_env.errors import DataError, RefinerError
 from refiner_env.options import Parser, add_options, read_options, to_dict
-from refiner_env.records import write_episodes
+from refiner_env.records import read_object, write_episodes
 from refiner_env.rewards import resolve_reward
 from refiner_env.tasks import TASKS, resolve_task
 from refiner_env.types import Task
@@ -201,9 +201,9 @@ def _claim(folder: Path, header: dict[str, Any], options: CompareOptions, *, res
         with writing(folder, "Choose another --out."):
             marker.write_text(json.dumps(header, indent=2) + "\n")
         return
-    before = json.loads(marker.read_text())
+    before = read_object(marker)
     for key in ("options_hash", "data_hash", "versions", "device"):
-        if before[key] != header[key]:
+        if before.get(key) != header[key]:
             what = key.removesuffix("_hash")
             advice = "resume it as it was, --overwrite to delete it, or choose another --out"
             raise RefinerError(f"{folder} was run with other {what}: {advice}.")

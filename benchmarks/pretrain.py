@@ -18,6 +18,7 @@ from benchmarks.folders import as_begun, check_folder_options, claim
 from data.skills import SKILLS
 from refiner_env.errors import OptionError
 from refiner_env.options import Parser, add_options, flag, from_dict, option, read_options, section, to_dict
+from refiner_env.records import read_object
 from trainers.checkpoints import Checkpoints
 from trainers.pretrain import GROWN_AT, PHASES, PretrainOptions, build_base, pretrain, skill_losses
 from trainers.progress import Progress, quiet_libraries, say
@@ -65,7 +66,7 @@ def _begun(folder: Path, given: Mapping[str, Any]) -> PretrainCommand:
     marker = folder / MARKER
     if not marker.is_file():
         raise OptionError(f"--resume: {folder} holds no pre-training: give the --out of one that was begun.")
-    return as_begun(from_dict(PretrainCommand(), json.loads(marker.read_text())), given)
+    return as_begun(from_dict(PretrainCommand(), read_object(marker)), given)
 
 
 def run(

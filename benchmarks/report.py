@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -15,6 +14,7 @@ from rich.table import Table
 
 from benchmarks.statistics import Interval, difference, interval
 from refiner_env.agreement import CriticFigures
+from refiner_env.records import read_object
 
 CRITIC_QUALITY = "critic-quality.json"
 """In a seed's folder: the learned critic's figures."""
@@ -85,7 +85,7 @@ def findings(folder: Path, rows: Sequence[Record]) -> list[str]:
     arms = by_arm(rows)
     lines = []
     stages = _stage_records(folder)
-    critics = [json.loads(path.read_text()) for path in sorted(folder.glob(f"seed-*/{CRITIC_QUALITY}"))]
+    critics = [read_object(path) for path in sorted(folder.glob(f"seed-*/{CRITIC_QUALITY}"))]
     for kind, label in (("perturbed", "perturbed and right test hypotheses"), ("own", "REFINER's own first ones")):
         if records := [critic[kind] for critic in critics]:
             names = [f.name for f in fields(CriticFigures) if f.name != "n"]
@@ -124,7 +124,7 @@ def findings(folder: Path, rows: Sequence[Record]) -> list[str]:
 
 def write_report(folder: Path, rows: Sequence[Record], console: Console) -> None:
     """Print the table; write report.md and accuracy.png."""
-    header = json.loads((folder / "run.json").read_text())
+    header = read_object(folder / "run.json")
     lines, notes = table_rows(rows), findings(folder, rows)
     seeds = sorted({row["seed"] for row in rows})
     over = "problems" if len(seeds) == 1 else "seeds"
@@ -208,7 +208,7 @@ def _stage_records(folder: Path) -> dict[str, list[dict[str, Any]]]:
     """Figures and costs that the stages left, by stage, one per seed."""
     records: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for path in sorted(folder.glob("seed-*/*/training.json")):
-        record = json.loads(path.read_text())
+        record = read_object(path)
         records[path.parent.name].append({**record["spent"], **record["figures"]})
     return records
 

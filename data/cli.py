@@ -63,7 +63,7 @@ def _audit(argv: list[str]) -> int:
         prog="refiner data audit",
         description="Say what files hold, what is wrong with them, and which texts they share.",
     )
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="files in any known format, or hf:DATASET[:SPLIT]")
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="files in any known format, or hf:ID[[:CONFIG]:SPLIT]")
     parser.add_argument("--strict", action="store_true", help="exit with status 1 if anything is found")
     parser.add_argument("--out", metavar="FILE", help="write the audit there too, as JSON")
     args = parser.parse_args(argv)

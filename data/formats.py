@@ -161,7 +161,7 @@ def read_corpus(
     on_malformed: OnMalformed = "skip",
     on_disagreement: OnDisagreement = "keep",
 ) -> Corpus:
-    """Read one file, or the dataset split that `hf:ID[:SPLIT]` names.
+    """Read one file, or the dataset split that `hf:ID[[:CONFIG]:SPLIT]` names.
 
     What had to be mended is flagged in `metadata["repairs"]`; an answer that is only a rounding of what an equation
     gives becomes that value. Lines in messages are physical lines.

@@ -39,7 +39,7 @@ class DataOptions:
         "saved by `refiner data --out`, or module:function",
     )
     train_file: str = option(
-        "", "files: training problems in any known format, or hf:DATASET[:SPLIT]", implies=("source", "files")
+        "", "files: training problems in any known format, or hf:ID[[:CONFIG]:SPLIT]", implies=("source", "files")
     )
     dev_file: str = option(
         "", "files: development problems, if not a part of the training problems", implies=("source", "files")

@@ -97,7 +97,7 @@ class Reading:
 
 
 def open_table(path: str | os.PathLike[str], advice: str = "") -> Table:
-    """Read a file, or the split of a dataset that `hf:ID[:SPLIT]` names.
+    """Read a file, or the split of a dataset that `hf:ID[[:CONFIG]:SPLIT]` names.
 
     Args:
         advice: what is expected at `path` and where it comes from; ends the message of a DataError.
@@ -326,18 +326,22 @@ def _end(match: re.Match[str] | None) -> int:
 
 
 def _hub_table(name: str) -> Table:
-    where, _, split = name.removeprefix(HUB).partition(":")
+    where, *parts = name.removeprefix(HUB).split(":", 2)
+    split = parts.pop() if parts else ""
+    config = ":".join([where, *parts])
     datasets = import_datasets()
     try:
         with no_progress_bars(datasets):
-            found = datasets.load_dataset(where)
+            found = datasets.load_dataset(where, *parts)
     except Exception as error:  # the library's own errors, the network's and the file system's
-        why = str(error).partition("\n")[0]
-        raise DataError(f"{name}: the dataset {where!r} cannot be loaded ({type(error).__name__}: {why}).") from error
+        why = " ".join(str(error).split())
+        why = f"the dataset {config!r} cannot be loaded ({type(error).__name__}: {why})."
+        several = f" Where it has several configurations, give one as {HUB}{where}:CONFIG:SPLIT."
+        raise DataError(f"{name}: {why}{several if isinstance(error, ValueError) else ''}") from error
     split = split or (next(iter(found)) if len(found) == 1 else "")
     if split not in found:
         wrong = f"there is no split {split!r}" if split else "it has several splits"
-        raise DataError(f"{name}: {wrong}; give one as {HUB}{where}:SPLIT, of {', '.join(found)}.")
+        raise DataError(f"{name}: {wrong}; give one as {HUB}{config}:SPLIT, of {', '.join(found)}.")
     table = found[split]
     rows = tuple(Row(f"row {index}", _checked(row)) for index, row in enumerate(table))
     return Table(name, "column", tuple(table.column_names), rows)

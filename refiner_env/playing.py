@@ -14,7 +14,7 @@ from rich.text import Text
 
 from refiner_env.critics.human import HELP, QUIT, Reader, read_line, sentences, written
 from refiner_env.critics.naming import CRITIC_ACTS
-from refiner_env.decoding import DECODING, frozen
+from refiner_env.decoding import DECODING, frozen, told
 from refiner_env.errors import OptionError, UnknownNameError
 from refiner_env.options import Parser, add_options, option, read_options
 from refiner_env.problems import ProceduralProblems
@@ -100,11 +100,13 @@ def seated(name: str, role: str, options: PlayOptions, record: Path | None, read
 
     settings: dict[str, Any] = {"problems": problems, "max_turns": options.max_turns, "disable_env_checker": True}
     env: Environment
-    with frozen(options.decoding):
+    with frozen(options.decoding) as used:
         if role == "critic":
             env = gym.make(f"Refiner/{task.name}.{CRITIC_ACTS}-v0", generator=options.generator, **settings)
         else:
             env = gym.make(id, critic=critic, on_critic_failure="record", **settings)
+    if used:
+        console.print(Text(told(used), "dim"), soft_wrap=True)
     return Session(env, task, problems, role, options, read, console, keep)
 
 

@@ -101,6 +101,18 @@ def frozen(value: Any) -> Any:
     return tuple(map(frozen, value)) if isinstance(value, list) else value
 
 
+def read_object(file: Path) -> dict[str, Any]:
+    """What a file of settings or figures holds, one object of JSON.
+
+    Raises:
+        DataError: it holds something else.
+    """
+    try:
+        return dict(_parsed(file.read_bytes()))
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(f"{file} cannot be read ({error}): mend it, or take another folder.") from None
+
+
 def feedback_row(feedback: Feedback) -> dict[str, Any]:
     """A feedback as JSON; what a fault does not have is left out."""
     faults = [{key: value for key, value in asdict(fault).items() if value is not None} for fault in feedback.faults]
@@ -132,7 +144,7 @@ def _parsed(line: bytes) -> Any:
     try:
         return json.loads(line)
     except (ValueError, RecursionError):
-        raise ValueError("it is no whole line of JSON") from None
+        raise ValueError("it is no whole JSON") from None
 
 
 def _record(row: Any) -> Record:

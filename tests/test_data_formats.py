@@ -268,6 +268,25 @@ def test_datasets_are_read_by_split(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         read_corpus(f"hf:{folder}:tset")
 
 
+def test_datasets_of_several_configurations_are_read_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    folder = tmp_path / "set"
+    folder.mkdir()
+    for config, n in (("easy", 3), ("hard", 2)):
+        (folder / f"{config}.jsonl").write_text("".join(f"{json.dumps(SVAMP)}\n" for _ in range(n)))
+    listed = [f"- config_name: {name}\n  data_files: {name}.jsonl\n" for name in ("easy", "hard")]
+    (folder / "README.md").write_text(f"---\nconfigs:\n{''.join(listed)}---\n")
+    corpus = read_corpus(f"hf:{folder}:hard:train", on_malformed="raise")
+    assert [problem.uid for problem in corpus.problems] == [f"svamp/{folder}/hard/train/{i}" for i in range(2)]
+    assert len(read_corpus(f"hf:{folder}:easy:").problems) == 3
+    with pytest.raises(DataError, match=r"cannot be loaded .*\['easy', 'hard'\].* give one as hf:.*:CONFIG:SPLIT"):
+        read_corpus(f"hf:{folder}")
+    with pytest.raises(DataError, match=r"no split 'test'; give one as hf:.*:hard:SPLIT, of train"):
+        read_corpus(f"hf:{folder}:hard:test")
+
+
 # --------------------------------------------------------------------------------------------------- our own
 
 

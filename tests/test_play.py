@@ -72,6 +72,11 @@ def test_a_problem_is_tried_until_it_is_right() -> None:
     assert shown.endswith("1 episode, 1 solved, 2.00 turns and reward 1.00 on average.\n")
 
 
+def test_what_decodes_the_models_is_told_before_the_first_problem() -> None:
+    shown = played(critic="learned", decoding="leaving")
+    assert shown.startswith("Decoded by leaving.\n") and "Decoded by" not in played()
+
+
 def test_the_next_problem_comes_on_enter_or_n_and_in_order() -> None:
     shown = played(gold(0), "", "n", GUESS, "q")
     assert [PROBLEMS[i].text in shown for i in range(4)] == [True, True, True, False]

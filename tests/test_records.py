@@ -126,10 +126,10 @@ def test_many_broken_lines_make_one_warning(tmp_path: Path) -> None:
     ("content", "said"),
     [
         (b"", "it is empty"),
-        (b"a,b\n1,2\n", "line 1 is none, it is no whole line of JSON"),
+        (b"a,b\n1,2\n", "line 1 is none, it is no whole JSON"),
         (b'\n{"arm": "refiner"}\n', "line 2 is none, it lacks 'schema'"),
         (b"\x89PNG\r\n\x1a\n\xff\xfe", "line 1 is none"),
-        (b"[" * 100_000, "it is no whole line of JSON"),
+        (b"[" * 100_000, "it is no whole JSON"),
         (b"null\n", "it is no object"),
     ],
 )
