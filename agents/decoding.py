@@ -195,12 +195,11 @@ class Leaving(Transformers):
         lengths, read, masks = [len(prompt) for prompt in prompts], [], []
         for places in lm.batches(lengths, len(prompts)):  # the order stays
             batch, more = lm.batch([prompts[i] for i in places]), lengths[0] - lengths[places[0]]
+            masks.append(F.pad(batch["attention_mask"], (0, more) if encoder else (more, 0)))
             if encoder:
                 read.append(F.pad(encoder(**batch).last_hidden_state, (0, 0, 0, more)))
-                masks.append(F.pad(batch["attention_mask"], (0, more)))
-            else:  # `Rows` reads these parts
+            else:  # `Rows` passes these parts
                 read.append(F.pad(batch["input_ids"], (more, 0), value=lm.pad))
-                masks.append(F.pad(batch["attention_mask"], (more, 0)))
         whole = {"encoder_outputs": BaseModelOutput(torch.cat(read))} if encoder else {"input_ids": torch.cat(read)}
         return {**whole, "attention_mask": torch.cat(masks)}
 

@@ -248,8 +248,8 @@ def train(order: Order, console: Console) -> None:
         "data_hash": content_hash(splits),
     }
     checkpoints = Checkpoints(folder / "checkpoints", options.run.checkpoint_every, options.run.keep)
+    before = saved_record(folder) if order.resume else record
     if order.resume:
-        before = saved_record(folder)
         if before["data_hash"] != record["data_hash"]:
             raise RefinerError(f"--resume: {folder} was begun with other problems than {splits.name} holds now.")
         if "spent" in before:
@@ -258,6 +258,9 @@ def train(order: Order, console: Console) -> None:
             return
     seed_everything(options.seed, what)
     lm = open_model(options.model, task, splits.train, bits=options.adapter.bits)
+    record["model_hash"] = lm.identity
+    if before.get("model_hash", record["model_hash"]) != record["model_hash"]:
+        raise RefinerError(f"--resume: {folder} was begun with another model than {options.model} is now.")
     if options.lora:
         add_adapter(lm, options.adapter)
     if not order.resume:

@@ -108,7 +108,7 @@ def read_object(file: Path) -> dict[str, Any]:
         DataError: it holds something else.
     """
     try:
-        return dict(_parsed(file.read_bytes()))
+        return _object(_parsed(file.read_bytes()))
     except (OSError, ValueError, TypeError) as error:
         raise DataError(f"{file} cannot be read ({error}): mend it, or take another folder.") from None
 
@@ -147,9 +147,14 @@ def _parsed(line: bytes) -> Any:
         raise ValueError("it is no whole JSON") from None
 
 
-def _record(row: Any) -> Record:
-    if not isinstance(row, dict):
+def _object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
         raise TypeError("it is no object")
+    return value
+
+
+def _record(line: Any) -> Record:
+    row = _object(line)
     if row["schema"] != SCHEMA:
         raise ValueError(f"its schema is {row['schema']!r:.80}, and this version reads {SCHEMA}")
     metadata, hidden = frozen(row["metadata"]), frozen(row["gold_metadata"])

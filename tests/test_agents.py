@@ -180,6 +180,7 @@ def test_saved_models_load_with_plain_transformers_and_act_alike(
 ) -> None:
     lm.save(tmp_path)
     assert (tmp_path / "model.safetensors").exists() and not list(tmp_path.glob("*.bin"))
+    assert len({file.stat().st_mode for file in tmp_path.iterdir()}) == 1, "some are for the owner alone"
     model, tokenizer = AutoModelForSeq2SeqLM.from_pretrained(tmp_path), AutoTokenizer.from_pretrained(tmp_path)
     for key, value in lm.model.state_dict().items():
         assert torch.equal(value.cpu(), model.state_dict()[key]), key

@@ -235,6 +235,24 @@ def test_without_room_for_one_example_or_with_a_size_that_was_asked_for_it_is_on
         RunOptions(micro_batch="many")
 
 
+def test_less_is_generated_at_once_where_memory_runs_out_in_scoring(
+    lm: LanguageModel, task: MathWordProblem, train: list[Problem], seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, generate, sizes = lm.clone(), Leaving.generate, []
+    model.max_new_tokens, model.most_at_once = 4, 8
+
+    def bounded(backend: Leaving, lm: LanguageModel, prompts: list[Row], decoding: Decoding) -> list[Row]:
+        sizes.append(lm.most_at_once)
+        if lm.most_at_once > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return generate(backend, lm, prompts, decoding)
+
+    monkeypatch.setattr(Leaving, "generate", bounded)
+    outcome = warm_start(model, task, train, train[:5], WarmStartOptions(steps=2, batch_size=4), Run(0, seen))
+    assert sizes == [8, 4, 4] and len(outcome.checks) == 2
+    assert [n["text"] for n in seen.notices] == ["out of memory at step 1: 4 examples at once from now on"]
+
+
 def test_less_is_generated_at_once_where_memory_runs_out_before_anything_is_passed(
     lm: LanguageModel, task: MathWordProblem, train: list[Problem], seen: Seen, monkeypatch: pytest.MonkeyPatch
 ) -> None:

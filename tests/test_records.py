@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refiner_env.errors import DataError
-from refiner_env.records import SCHEMA, Record, frozen, read_episodes, write_episodes
+from refiner_env.records import SCHEMA, Record, frozen, read_episodes, read_object, write_episodes
 from refiner_env.types import Episode, Fault, Feedback, Problem, Scores, StopReason, Turn
 
 PROBLEM = Problem(
@@ -140,6 +140,15 @@ def test_a_foreign_file_is_one_clear_error(tmp_path: Path, content: bytes, said:
         read_episodes(path)
     assert said in str(caught.value) and "refiner play --record" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [(b"", "it is no whole JSON"), (b'{"a": 1', "it is no whole JSON"), (b"[]", "it is no object")]
+)
+def test_settings_that_are_damaged_are_one_clear_error(tmp_path: Path, content: bytes, said: str) -> None:
+    (tmp_path / "run.json").write_bytes(content)
+    with pytest.raises(DataError, match=rf"run\.json cannot be read \({said}\): mend it, or take another folder\."):
+        read_object(tmp_path / "run.json")
 
 
 def test_files_that_cannot_be_read_or_written_are_named(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from signal import Signals
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from accelerate.utils import set_seed
@@ -29,6 +29,7 @@ from trainers.processes import gathered, once, processes, sharded_by, share, tot
 from trainers.runs import PRECISIONS, Outcome, Run, RunOptions, Spent
 from trainers.sharding import FSDP, Placement, full
 
+T = TypeVar("T")
 CHECKS = 8
 """How often weights are scored on development problems in one training, the same for every arm."""
 
@@ -318,9 +319,15 @@ def fit(
         state = {"spent": asdict(so_far()), "micro": learner.micro, "records": records, **best.state()}
         once(lambda: kept.save(number, tensors, state))
 
+    def check(number: int) -> None:
+        def scored() -> None:
+            seed_step(run.seed, 0)  # every check with the same noise
+            best.check(number)
+
+        _with_room(learner, run, number, scored)
+
     if score_start and not best.checks:
-        seed_step(run.seed, 0)
-        best.check(0)
+        check(0)
     done, patience = progress(), run.options.patience
     with Interruption() as interruption:
         while done < 1.0 and not (patience and best.stale >= patience):
@@ -330,8 +337,7 @@ def fit(
             before, done = done, progress()
             number = learner.spent.steps
             if int(done * checks) > int(before * checks):
-                seed_step(run.seed, 0)  # every check with the same noise
-                best.check(number)
+                check(number)
             counts = {k: v for k in ("critic_failures", "skipped") if (v := getattr(learner.spent, k))}
             run.update(done, step=number, **figures, **best.latest, **counts, tokens=learner.spent.tokens)
             interrupted = interruption.agreed()
@@ -349,32 +355,19 @@ def fit(
 def _one_step(
     learner: Learner, step: Step, run: Run, done: float, writers: Sequence[LanguageModel]
 ) -> Mapping[str, float]:
-    """One step and its figures; again with smaller parts where memory runs out, skipped where it is not finite."""
+    """One step and its figures; skipped where it is not finite."""
     number = learner.spent.steps
     written = sum(lm.generated_tokens for lm in writers)
-    while True:
+
+    def taken() -> tuple[Figures, list[str], bool]:
         learner.forget()
         seed_step(run.seed, number)
-        try:
-            figures = step(learner, number)
-            learner.now.rollout_tokens += sum(lm.generated_tokens for lm in writers) - written
-            uids = learner.uids
-            finite = learner.step(done)
-            break
-        except (RuntimeError, MemoryError) as error:
-            if not should_reduce_batch_size(error):
-                raise
-            at_once = learner.at_once
-            several = processes().num_processes > 1 or learner.placement.sharded
-            if learner.options.micro or several or at_once == 1:
-                raise TrainingError(
-                    f"Out of memory at step {number + 1} with {at_once} examples at once: begin anew with"
-                    " a smaller --run.micro-batch, or --run.gradient-checkpointing."
-                ) from None
-        # Outside of the except clause, or the error would hold on to what is to be freed.
-        clear_device_cache(garbage_collection=True)
-        learner.halve()
-        run.update.notice(f"out of memory at step {number + 1}: {at_once // 2} examples at once from now on")
+        figures = step(learner, number)
+        learner.now.rollout_tokens += sum(lm.generated_tokens for lm in writers) - written
+        uids = learner.uids
+        return figures, uids, learner.step(done)
+
+    figures, uids, finite = _with_room(learner, run, number + 1, taken)
     if not finite:
         uids = list(dict.fromkeys(gathered(uids)))
         limit, shown = learner.options.max_skipped, ", ".join(uids[:8]) + (", ..." if len(uids) > 8 else "")
@@ -388,6 +381,31 @@ def _one_step(
                 f" {kept}: begin anew with a lower learning rate or a smaller --run.clip."
             )
     return numbers(figures)
+
+
+def _with_room(learner: Learner, run: Run, number: int, work: Callable[[], T]) -> T:
+    """What `work` returns, of this step; where memory runs out, it is done again with half as many examples at once.
+
+    Raises:
+        TrainingError: less at once is not allowed, or not possible.
+    """
+    while True:
+        try:
+            return work()
+        except (RuntimeError, MemoryError) as error:
+            if not should_reduce_batch_size(error):
+                raise
+            at_once = learner.at_once
+            several = processes().num_processes > 1 or learner.placement.sharded
+            if learner.options.micro or several or at_once == 1:
+                raise TrainingError(
+                    f"Out of memory at step {number} with {at_once} examples at once: begin anew with"
+                    " a smaller --run.micro-batch, or --run.gradient-checkpointing."
+                ) from None
+        # Outside of the except clause, or the error would hold on to what is to be freed.
+        clear_device_cache(garbage_collection=True)
+        learner.halve()
+        run.update.notice(f"out of memory at step {number}: {at_once // 2} examples at once from now on")
 
 
 def numbers(figures: Figures) -> dict[str, float]:
