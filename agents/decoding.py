@@ -215,7 +215,7 @@ class Leaving(Transformers):
 class Compiled(Transformers):
     """The reference with static caches and a compiled decoder, on a GPU as CUDA graphs.
 
-    Prompts are padded to a few shapes, and each is compiled once, in which the first batch of it takes a minute.
+    Prompts are padded to a few shapes, and each is compiled once, in which the first batch of it takes up to a minute.
     """
 
     name = COMPILED
