@@ -107,7 +107,7 @@ def learned(task: Task[Any], folder: str = "", threshold: float | None = None) -
         CheckpointError: nothing there to load, or a model that was trained to write hypotheses.
     """
     record = Path(folder) / "training.json"
-    what = read_object(record)["what"] if folder and record.is_file() else "critic"
+    what = str(read_object(record).get("what")) if folder and record.is_file() else "critic"
     if not what.startswith("critic"):
         raise CheckpointError(f"{folder} holds a {what}, no critic: give a folder that refiner train critic wrote.")
     critic = LearnedCritic.load(folder or BASE_FOLDER, task)

@@ -14,6 +14,7 @@ from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -180,7 +181,7 @@ class Leaving(Transformers):
 
     def options(self, lm: LanguageModel) -> dict[str, Any]:
         # Whatever caches the model's own generation config asks for; rows leave this kind alone.
-        return {"custom_generate": leaving, "use_cache": True, "cache_implementation": "dynamic"}
+        return {"custom_generate": partial(leaving, lm), "use_cache": True, "cache_implementation": "dynamic"}
 
     def batches(self, lm: LanguageModel, prompts: Sequence[Row], most: int) -> list[list[int]]:
         if not self._in_parts(lm):
@@ -189,19 +190,14 @@ class Leaving(Transformers):
         return [order[start : start + most] for start in range(0, len(order), most)]
 
     def read(self, lm: LanguageModel, prompts: Sequence[Row]) -> dict[str, Any]:
-        if not self._in_parts(lm):
+        if not lm.model.config.is_encoder_decoder or not self._in_parts(lm):  # prompts of a decoder, `Rows` reads
             return super().read(lm, prompts)
-        encoder = lm.model.get_encoder() if lm.model.config.is_encoder_decoder else None
-        lengths, read, masks = [len(prompt) for prompt in prompts], [], []
+        lengths, states, masks = [len(prompt) for prompt in prompts], [], []
         for places in lm.batches(lengths, len(prompts)):  # the order stays
             batch, more = lm.batch([prompts[i] for i in places]), lengths[0] - lengths[places[0]]
-            masks.append(F.pad(batch["attention_mask"], (0, more) if encoder else (more, 0)))
-            if encoder:
-                read.append(F.pad(encoder(**batch).last_hidden_state, (0, 0, 0, more)))
-            else:  # `Rows` passes these parts
-                read.append(F.pad(batch["input_ids"], (more, 0), value=lm.pad))
-        whole = {"encoder_outputs": BaseModelOutput(torch.cat(read))} if encoder else {"input_ids": torch.cat(read)}
-        return {**whole, "attention_mask": torch.cat(masks)}
+            states.append(F.pad(lm.model.get_encoder()(**batch).last_hidden_state, (0, 0, 0, more)))
+            masks.append(F.pad(batch["attention_mask"], (0, more)))
+        return {"encoder_outputs": BaseModelOutput(torch.cat(states)), "attention_mask": torch.cat(masks)}
 
     @staticmethod
     def _in_parts(lm: LanguageModel) -> bool:
@@ -256,6 +252,7 @@ def by_length(lengths: Sequence[int], most: int, cost: int) -> list[list[int]]:
 
 
 def leaving(
+    lm: LanguageModel,
     model: PreTrainedModel,
     input_ids: torch.Tensor,
     logits_processor: LogitsProcessorList,
@@ -278,7 +275,7 @@ def leaving(
         sequences: torch.Tensor = library(input_ids, logits_processor, stopping_criteria, generation_config, **prepared)
         return sequences
     search = greedy_search if alone else beam_search
-    rows = Rows(model, input_ids, logits_processor, prepared)
+    rows = Rows(lm, model, input_ids, logits_processor, prepared)
     return search(rows, input_ids, stopping_criteria.max_length, generation_config)
 
 
@@ -291,9 +288,14 @@ class Rows:
     """
 
     def __init__(
-        self, model: PreTrainedModel, texts: torch.Tensor, processors: LogitsProcessorList, prepared: dict[str, Any]
+        self,
+        lm: LanguageModel,
+        model: PreTrainedModel,
+        texts: torch.Tensor,
+        processors: LogitsProcessorList,
+        prepared: dict[str, Any],
     ) -> None:
-        self.model, self.processors = model, processors
+        self.lm, self.model, self.processors = lm, model, processors
         self.cache, self.encoded = prepared["past_key_values"], prepared.get("encoder_outputs")
         read = texts if self.encoded is None else self.encoded.last_hidden_state[..., 0]
         mask = prepared.get("attention_mask")  # which is left out where it hides nothing
@@ -309,8 +311,9 @@ class Rows:
         """The same of prompts (N, L), the longest first: those of similar length are passed together."""
         cache, mask, lengths = self.cache, self.mask, self.mask.sum(1).tolist()
         caches, logits = [], []
-        for places in by_length(lengths, len(lengths), PASS[prompts.device.type]):
+        for places in self.lm.batches(lengths, len(lengths)):  # the order stays
             part, width = slice(places[0], places[-1] + 1), lengths[places[0]]
+            self.lm.padded_tokens -= len(places) * (lengths[0] - width)  # it was counted as one batch
             self.cache, self.mask = copy.deepcopy(cache), mask[part, -width:]
             logits.append(self._passed(prompts[part, -width:]))
             caches.append((self.cache, (0, 0, lengths[0] - width, 0)))

@@ -14,7 +14,7 @@ import json
 import math
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -220,16 +220,27 @@ class LanguageModel(ABC):
         self.tokenizer.save_pretrained(unfinished)
         mode = (unfinished / "tokenizer_config.json").stat().st_mode
         for file in unfinished.iterdir():
-            file.chmod(mode)  # safetensors writes for the owner alone
+            if file.suffix == ".safetensors":  # made for the owner alone
+                file.chmod(mode)
             file.replace(Path(folder) / file.name)
         unfinished.rmdir()
 
     @property
     def identity(self) -> str:
         """What distinguishes it from models that write something else: a hash of weights, vocabulary and lengths."""
+        return self._hash(dict(self.model.named_parameters()))
+
+    @property
+    def inner_identity(self) -> str:
+        """The same without embeddings: those of added tokens are drawn, and may differ by a bit with other threads."""
+        ends = self.model.get_input_embeddings(), self.model.get_output_embeddings()
+        drawn = {id(getattr(end, "weight", None)) for end in ends}
+        return self._hash({name: p for name, p in self.model.named_parameters() if id(p) not in drawn})
+
+    def _hash(self, parameters: Mapping[str, Any]) -> str:
         settings = [sorted(self.tokenizer.get_vocab().items()), self.max_prompt_tokens, self.max_new_tokens]
         found = hashlib.sha256(json.dumps(settings).encode())
-        for name, weights in self.model.named_parameters():
+        for name, weights in parameters.items():
             found.update(f"{name} {tuple(weights.shape)} {weights.dtype}".encode())
             found.update(weights.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
         return found.hexdigest()[:32]

@@ -206,7 +206,7 @@ def _begun(what: str, folder: Path, given: Mapping[str, Any]) -> Any:
         RefinerError: there is none of this kind, or what is given now differs.
     """
     record = saved_record(folder)
-    if not record:
+    if not {"what", "options", "data_hash"} <= record.keys():
         raise OptionError(f"--resume: {folder} holds no training: leave it out to begin one, or mend --out.")
     if record["what"] != what:
         raise OptionError(f"--resume: {folder} holds a training of {record['what']}, not of {what}: mend --out.")
@@ -258,7 +258,7 @@ def train(order: Order, console: Console) -> None:
             return
     seed_everything(options.seed, what)
     lm = open_model(options.model, task, splits.train, bits=options.adapter.bits)
-    record["model_hash"] = lm.identity
+    record["model_hash"] = lm.inner_identity
     if before.get("model_hash", record["model_hash"]) != record["model_hash"]:
         raise RefinerError(f"--resume: {folder} was begun with another model than {options.model} is now.")
     if options.lora:

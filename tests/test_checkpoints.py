@@ -26,6 +26,9 @@ def names(folder: Path) -> list[str]:
 def test_the_last_are_kept_and_the_best_that_they_go_back_to(tmp_path: Path) -> None:
     kept = Checkpoints(tmp_path / "a" / "b", 10, 2)
     assert kept.latest() is None and kept.steps() == []
+    for best in (3, 4):
+        kept.save_best(best, {"w": torch.zeros(3)})
+    assert names(kept.folder) == ["best-00000004"]
     for step, best in ((10, 5), (20, 5), (30, 25), (40, 25)):
         kept.save_best(best, {"w": torch.full((3,), float(best))})
         kept.save(step, tensors(step), {"best": best, "x": [1.5]})

@@ -375,9 +375,11 @@ def test_a_training_that_was_cut_goes_on_as_if_it_had_not_been(
         assert torch.equal(value, model.model.state_dict()[key]), key
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("number", "skipped"), [(signal.SIGTERM, set()), (signal.SIGTERM, {1}), (signal.SIGINT, set())]
+)
 def test_a_signal_ends_training_after_the_step_with_a_checkpoint(
-    number: signal.Signals, lm: LanguageModel, train: list[Problem], tmp_path: Path
+    number: signal.Signals, skipped: set[int], lm: LanguageModel, train: list[Problem], tmp_path: Path
 ) -> None:
     class Signalled(Seen):
         def __call__(self, done: float, **metrics: Any) -> None:
@@ -386,7 +388,7 @@ def test_a_signal_ends_training_after_the_step_with_a_checkpoint(
                 os.kill(os.getpid(), number)
 
     checkpoints = Checkpoints(tmp_path, 0, 1)
-    step = supervised(supervised_batches(train, 2, 0))
+    step = poisoned(supervised_batches(train, 2, 0), skipped)
     before = signal.getsignal(number)
     with pytest.raises(Interrupted, match=f"{number.name} after step 2: --resume goes on from step 2"):
         fit(lm.clone(), step, Run(0, Signalled(), checkpoints=checkpoints), learning_rate=1e-4, steps=5)

@@ -58,13 +58,9 @@ class Checkpoints:
             CheckpointError: it cannot be written; the earlier ones are intact.
         """
         self._write(self._path(_STEP, step), tensors, state)
-        steps = self.steps()
-        for old in steps[: -self.keep]:
+        for old in self.steps()[: -self.keep]:
             self._delete(self._path(_STEP, old))
-        used = {self._state(other).get("best") for other in steps[-self.keep :]}
-        for best in self._numbers(_BEST):
-            if best not in used:
-                self._delete(self._path(_BEST, best))
+        self._keep_best(state.get("best"))
 
     def save_best(self, step: int, weights: Tensors) -> None:
         """Write the best weights so far; those that a kept checkpoint goes back to stay beside them.
@@ -73,6 +69,14 @@ class Checkpoints:
             CheckpointError: they cannot be written.
         """
         self._write(self._path(_BEST, step), {"weights": weights}, {})
+        self._keep_best(step)
+
+    def _keep_best(self, step: int | None) -> None:
+        """Delete all best weights but those of this step and those that checkpoints go back to."""
+        used = {step, *(self._state(other).get("best") for other in self.steps())}
+        for best in self._numbers(_BEST):
+            if best not in used:
+                self._delete(self._path(_BEST, best))
 
     def steps(self) -> list[int]:
         """The steps after which there are checkpoints, in order."""

@@ -89,13 +89,13 @@ class Learner:
         idle = max(gathered([len(parts)])) - len(parts) if self.placement.sharded else 0
         for places in parts:
             mine = [weights[i] for i in places] if weights is not None else None
-            loss = self.placement.loss([prompts[i] for i in places], [targets[i] for i in places], mine)
+            loss = self.lm.loss([prompts[i] for i in places], [targets[i] for i in places], mine)
             count = count or loss.count
             self.placement.backward(loss.total * (weight / count))
             summed += loss.total.detach()
             self.now.tokens += loss.tokens
         for _ in range(idle):
-            self.placement.backward(self.placement.loss([""], [""]).total * 0.0)
+            self.placement.backward(self.lm.loss([""], [""]).total * 0.0)
         return summed / (count or 1)
 
     def whole(self) -> contextlib.AbstractContextManager[None]:
@@ -150,6 +150,7 @@ def prepare(lm: LanguageModel, options: RunOptions) -> None:
     """Have a model compute as the options say, ready to be trained."""
     lm.precision = PRECISIONS[options.precision]
     lm.backend = BACKENDS[options.decoding]  # one that is frozen would decode the weights from before
+    lm.most_at_once = min(lm.most_at_once, options.micro or lm.most_at_once)
     if options.gradient_checkpointing:
         lm.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     lm.model.train()
@@ -233,16 +234,18 @@ class BestWeights:
         with self.learner.whole():
             figures = dict(self.score())
         lm.generated_tokens = generated  # scoring is not rollout
-        self.checks.append({"step": step, **figures})
-        self.stale += self.keep  # where nothing is chosen, nothing gets better or worse
         name = next(iter(figures))
-        if self.keep and (not self.best or figures[name] > self.best[name]):
-            self.best, self.stale = self.checks[-1], 0
+        better = self.keep and (not self.best or figures[name] > self.best[name])
+        if better:  # first, as it may be done again for want of memory
             own = lm.trained()
             self._weights = {n: w.clone() for n, w in self.learner.placement.weights().items() if n in own}
             if kept := self.checkpoints:
                 weights = {name: full(w) for name, w in self._weights.items()}
                 once(lambda: kept.save_best(step, weights))
+        self.checks.append({"step": step, **figures})
+        self.stale += self.keep  # where nothing is chosen, nothing gets better or worse
+        if better:
+            self.best, self.stale = self.checks[-1], 0
 
     def restore(self) -> None:
         """Put the best weights back."""
@@ -341,7 +344,7 @@ def fit(
             counts = {k: v for k in ("critic_failures", "skipped") if (v := getattr(learner.spent, k))}
             run.update(done, step=number, **figures, **best.latest, **counts, tokens=learner.spent.tokens)
             interrupted = interruption.agreed()
-            if kept and not learner.skipped_in_row and (interrupted or kept.due(number)):
+            if kept and (interrupted or (kept.due(number) and not learner.skipped_in_row)):
                 checkpoint(kept)
             if interrupted:
                 last = kept.steps() if kept else []
@@ -393,7 +396,7 @@ def _with_room(learner: Learner, run: Run, number: int, work: Callable[[], T]) -
         try:
             return work()
         except (RuntimeError, MemoryError) as error:
-            if not should_reduce_batch_size(error):
+            if not (isinstance(error, MemoryError) or should_reduce_batch_size(error)):
                 raise
             at_once = learner.at_once
             several = processes().num_processes > 1 or learner.placement.sharded

@@ -31,7 +31,7 @@ from refiner_env.options import option
 from refiner_env.types import Critic, Observations, Problem, Task
 from trainers.batches import batch
 from trainers.evaluation import turn_figures
-from trainers.learning import Figures, Learner, fit, step_seed
+from trainers.learning import Figures, Learner, fit, prepare, step_seed
 from trainers.processes import together, total
 from trainers.rollout import CRITIC_TIMEOUT, ON_CRITIC_FAILURE, play, select
 from trainers.runs import Outcome, Run
@@ -88,6 +88,8 @@ def train_refiner(
     """
     judge = resolve_critic(critic, task)
     propose, frozen = hypothesis_source(lm, task, train, options, seen)
+    if frozen:
+        prepare(frozen, run.options)
     env = RefinerVectorEnv(
         options.batch_size,
         task=task,

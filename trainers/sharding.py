@@ -12,14 +12,14 @@ import contextlib
 import copy
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 import torch
 from accelerate.utils import FullyShardedDataParallelPlugin
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from agents.lm import LanguageModel, Loss
+from agents.lm import LanguageModel
 from trainers.processes import add_up, processes
 from trainers.runs import RunOptions
 
@@ -53,10 +53,6 @@ class Placement:
         decay = self.options.weight_decay
         groups = [{"params": decayed, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
         self.optimizer = torch.optim.AdamW(groups, fused=True)
-
-    def loss(self, prompts: Sequence[str], targets: Sequence[str], weights: Sequence[float] | None = None) -> Loss:
-        """`LanguageModel.loss`, for `backward`."""
-        return self.lm.loss(prompts, targets, weights)
 
     def backward(self, loss: torch.Tensor) -> None:
         """Add the gradient of a loss; those of all processes add up."""
@@ -126,7 +122,11 @@ class Shards(Placement):
     def __init__(
         self, lm: LanguageModel, options: RunOptions, beside: Mapping[str, torch.nn.Module] | None = None
     ) -> None:
-        self.device, self._joined = lm.model.device, copy.deepcopy(lm.model).cpu()
+        # Weights are copied to the main memory at once: beside them, there may be no room for a copy.
+        elsewhere = {
+            id(p): torch.nn.Parameter(p.detach().cpu().clone(), p.requires_grad) for p in lm.model.parameters()
+        }
+        self.device, self._joined = lm.model.device, copy.deepcopy(lm.model, elsewhere).cpu()
         super().__init__(lm, options, beside)
 
     def backward(self, loss: torch.Tensor) -> None:
