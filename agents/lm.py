@@ -14,7 +14,7 @@ import json
 import math
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -228,19 +228,9 @@ class LanguageModel(ABC):
     @property
     def identity(self) -> str:
         """What distinguishes it from models that write something else: a hash of weights, vocabulary and lengths."""
-        return self._hash(dict(self.model.named_parameters()))
-
-    @property
-    def inner_identity(self) -> str:
-        """The same without embeddings: those of added tokens are drawn, and may differ by a bit with other threads."""
-        ends = self.model.get_input_embeddings(), self.model.get_output_embeddings()
-        drawn = {id(getattr(end, "weight", None)) for end in ends}
-        return self._hash({name: p for name, p in self.model.named_parameters() if id(p) not in drawn})
-
-    def _hash(self, parameters: Mapping[str, Any]) -> str:
         settings = [sorted(self.tokenizer.get_vocab().items()), self.max_prompt_tokens, self.max_new_tokens]
         found = hashlib.sha256(json.dumps(settings).encode())
-        for name, weights in parameters.items():
+        for name, weights in self.model.named_parameters():
             found.update(f"{name} {tuple(weights.shape)} {weights.dtype}".encode())
             found.update(weights.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
         return found.hexdigest()[:32]

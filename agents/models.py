@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,6 +38,8 @@ SCRATCH = "scratch:"
 BASE = "refiner-tiny"
 """Our own base model, pre-trained on procedural exercises; its card stands beside it."""
 BASE_FOLDER = Path(__file__).parent / BASE
+LOADED = ("*.safetensors", "config.json", "adapter_config.json", "tokenizer*")
+"""The files of a model."""
 
 
 def open_model(
@@ -189,6 +192,15 @@ def check_spec(spec: str) -> None:
     size = spec.removeprefix(SCRATCH)
     if spec.startswith(SCRATCH) and size not in SIZES:
         raise UnknownNameError("model size", size, SIZES)
+
+
+def files_hash(spec: str) -> str:
+    """A hash of the files that a model is loaded from; "" where that is no folder, but the hub, or from scratch."""
+    folder, found = BASE_FOLDER if spec == BASE else Path(spec), hashlib.sha256()
+    for file in sorted(file for pattern in LOADED for file in folder.glob(pattern)):
+        with file.open("rb") as opened:
+            found.update(file.name.encode() + hashlib.file_digest(opened, "sha256").digest())
+    return found.hexdigest()[:16] if folder.is_dir() else ""
 
 
 def task_texts(task: Task[Any], train: Sequence[Problem]) -> list[str]:

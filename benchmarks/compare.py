@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from agents.models import check_spec
+from agents.models import check_spec, files_hash
 from benchmarks.arms import Row, Training, critic_quality, evaluations, rows_of
 from benchmarks.folders import check_folder_options, claim
 from benchmarks.presets import NAMES, CompareOptions, preset
@@ -115,6 +115,7 @@ def compare(
         "options": to_dict(options),
         "options_hash": _hash(to_dict(options)),
         "data_hash": content_hash(splits),
+        "models_hash": [files_hash(spec) for spec in (options.generator_model, options.critic_model)],
         "data_name": splits.name,
         "data_sizes": {name: len(part) for name, part in splits.parts.items()},
         "commit": _commit(),
@@ -202,8 +203,8 @@ def _claim(folder: Path, header: dict[str, Any], options: CompareOptions, *, res
             marker.write_text(json.dumps(header, indent=2) + "\n")
         return
     before = read_object(marker)
-    for key in ("options_hash", "data_hash", "versions", "device"):
-        if before.get(key) != header[key]:
+    for key in ("options_hash", "data_hash", "models_hash", "versions", "device"):
+        if before.get(key, header[key]) != header[key]:
             what = key.removesuffix("_hash")
             advice = "resume it as it was, --overwrite to delete it, or choose another --out"
             raise RefinerError(f"{folder} was run with other {what}: {advice}.")

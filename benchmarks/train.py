@@ -15,7 +15,7 @@ from agents.cards import RECORD, development, origin, saved_record, write_card, 
 from agents.critic import LearnedCritic, saved_settings
 from agents.lm import LanguageModel
 from agents.lora import FULL, LoraOptions, add_adapter, check_adapter
-from agents.models import BASE, load_model, open_model
+from agents.models import BASE, files_hash, load_model, open_model
 from baselines.ppo import PPOOptions, train_ppo
 from benchmarks.arms import seed_everything
 from benchmarks.folders import as_begun, check_folder_options, claim
@@ -246,21 +246,21 @@ def train(order: Order, console: Console) -> None:
         "options": to_dict(options),
         "base": origin(options.model),
         "data_hash": content_hash(splits),
+        "model_hash": files_hash(options.model),
     }
     checkpoints = Checkpoints(folder / "checkpoints", options.run.checkpoint_every, options.run.keep)
-    before = saved_record(folder) if order.resume else record
     if order.resume:
+        before = saved_record(folder)
         if before["data_hash"] != record["data_hash"]:
             raise RefinerError(f"--resume: {folder} was begun with other problems than {splits.name} holds now.")
         if "spent" in before:
             once(checkpoints.delete)  # it may have been killed just before that
             say(console, f"The training in {folder} is finished: nothing to go on with.")
             return
+        if before.get("model_hash", record["model_hash"]) != record["model_hash"]:
+            raise RefinerError(f"--resume: {folder} was begun with another model than {options.model} is now.")
     seed_everything(options.seed, what)
     lm = open_model(options.model, task, splits.train, bits=options.adapter.bits)
-    record["model_hash"] = lm.inner_identity
-    if before.get("model_hash", record["model_hash"]) != record["model_hash"]:
-        raise RefinerError(f"--resume: {folder} was begun with another model than {options.model} is now.")
     if options.lora:
         add_adapter(lm, options.adapter)
     if not order.resume:

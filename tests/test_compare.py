@@ -248,12 +248,16 @@ def interrupt(*args: object, **kwargs: object) -> None:
     raise KeyboardInterrupt
 
 
-def test_existing_folders_are_refused_unless_told(run: Run, tmp_path: Path) -> None:
+def test_existing_folders_are_refused_unless_told(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, quiet = run[0], Console(file=open(os.devnull, "w"))  # noqa: SIM115
     with pytest.raises(RefinerError, match="--resume to go on, --overwrite"):
         compare(SMALL, folder, quiet)
     with pytest.raises(RefinerError, match="other options"):
         compare(replace(SMALL, turns=3), folder, quiet, resume=True)
+    with monkeypatch.context() as patch:
+        patch.setattr("benchmarks.compare.files_hash", lambda spec: "trained anew")
+        with pytest.raises(RefinerError, match="other models"):
+            compare(SMALL, folder, quiet, resume=True)
     (tmp_path / "precious.txt").write_text("not ours")
     with pytest.raises(RefinerError, match="not deleted"):
         compare(SMALL, tmp_path, quiet, overwrite=True)
