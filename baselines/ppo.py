@@ -405,8 +405,8 @@ def train_ppo(
     reference.model.requires_grad_(False)
     policy, value = Policy(lm, rollout), Value(valued, rollout)
     # It is not told of shards, which the training loop makes.
-    whole = patch_environment(ACCELERATE_USE_FSDP="false", ACCELERATE_USE_DEEPSPEED="false")
-    with tempfile.TemporaryDirectory() as folder, whole:
+    unsharded = patch_environment(ACCELERATE_USE_FSDP="false", ACCELERATE_USE_DEEPSPEED="false")
+    with tempfile.TemporaryDirectory() as folder, unsharded:
         trainer = PPOTrainer(
             args=PPOConfig(
                 output_dir=folder,
