@@ -266,6 +266,7 @@ def leaving(
     and where something else than `ENDS` ends a completion.
 
     Args:
+        lm: whose `generate` it is given to, for its batches and counts.
         prepared: what `generate` has prepared: `attention_mask`, `past_key_values`, `encoder_outputs`.
     """
     alone = generation_config.num_beams == 1

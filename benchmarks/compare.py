@@ -202,9 +202,9 @@ def _claim(folder: Path, header: dict[str, Any], options: CompareOptions, *, res
         with writing(folder, "Choose another --out."):
             marker.write_text(json.dumps(header, indent=2) + "\n")
         return
-    before = read_object(marker)
+    before = {"models_hash": header["models_hash"], **read_object(marker)}  # earlier versions wrote none
     for key in ("options_hash", "data_hash", "models_hash", "versions", "device"):
-        if before.get(key, header[key]) != header[key]:
+        if before.get(key) != header[key]:
             what = key.removesuffix("_hash")
             advice = "resume it as it was, --overwrite to delete it, or choose another --out"
             raise RefinerError(f"{folder} was run with other {what}: {advice}.")

@@ -334,10 +334,10 @@ def _hub_table(name: str) -> Table:
         with no_progress_bars(datasets):
             found = datasets.load_dataset(where, *parts)
     except Exception as error:  # the library's own errors, the network's and the file system's
-        why = " ".join(str(error).split())
-        why = f"the dataset {config!r} cannot be loaded ({type(error).__name__}: {why})."
+        why = f"{type(error).__name__}: {' '.join(str(error).split())}"
         several = f" Where it has several configurations, give one as {HUB}{where}:CONFIG:SPLIT."
-        raise DataError(f"{name}: {why}{several if isinstance(error, ValueError) else ''}") from error
+        advice = several if isinstance(error, ValueError) else ""
+        raise DataError(f"{name}: the dataset {config!r} cannot be loaded ({why}).{advice}") from error
     split = split or (next(iter(found)) if len(found) == 1 else "")
     if split not in found:
         wrong = f"there is no split {split!r}" if split else "it has several splits"
